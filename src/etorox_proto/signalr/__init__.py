@@ -1,0 +1,136 @@
+"""ASP.NET Core SignalR as a sans-IO state machine; knows nothing of the exchange.
+
+`HubConnection` is the client's side, `ServerConnection` the server's. Both take bytes and time and give bytes and
+events; see `HubConnection` for the contract. The layers below are public too: `RecordReader` and `LengthPrefixReader`
+frame, `JsonCodec` reads and writes hub messages, `parse_negotiate_response` reads negotiation.
+"""
+
+from __future__ import annotations
+
+from etorox_proto.signalr._call import Call
+from etorox_proto.signalr._client import HubConnection
+from etorox_proto.signalr._config import HubConfig, Limits, ServerConfig, check_seconds
+from etorox_proto.signalr._errors import (
+    CallCancelled,
+    CallError,
+    CallLost,
+    ConnectionClosed,
+    ConnectionFailed,
+    ConnectionLost,
+    HandshakeRefused,
+    HubError,
+    LimitExceeded,
+    LocalProtocolError,
+    NegotiationFailed,
+    RemoteProtocolError,
+    ServerClosed,
+    SignalRError,
+    TimedOut,
+    UnexpectedResult,
+    UpgradeFailed,
+)
+from etorox_proto.signalr._events import (
+    CancelReceived,
+    Closed,
+    Completed,
+    Connected,
+    Dial,
+    HubEvent,
+    InvocationReceived,
+    ItemReceived,
+    ServerEvent,
+)
+from etorox_proto.signalr._framing import LengthPrefixReader, RecordReader, encode_length, length_prefixed
+from etorox_proto.signalr._json import (
+    HandshakeRequest,
+    JsonCodec,
+    encode_handshake_request,
+    encode_handshake_response,
+    encode_json,
+    parse_handshake_request,
+    parse_handshake_response,
+)
+from etorox_proto.signalr._messages import (
+    Ack,
+    CancelInvocation,
+    Close,
+    Completion,
+    HubMessage,
+    Invocation,
+    Ping,
+    Sequence,
+    StreamInvocation,
+    StreamItem,
+    UnknownMessage,
+)
+from etorox_proto.signalr._negotiation import AvailableTransport, NegotiateResponse, parse_negotiate_response
+from etorox_proto.signalr._server import ServerConnection
+from etorox_proto.signalr._state import TRANSITIONS, State
+from etorox_proto.signalr._tokens import ConnectionTokens
+from etorox_proto.signalr._url import Endpoint, parse_endpoint
+
+__all__ = [
+    "Ack",
+    "AvailableTransport",
+    "Call",
+    "CallCancelled",
+    "CallError",
+    "CallLost",
+    "CancelInvocation",
+    "CancelReceived",
+    "Close",
+    "Closed",
+    "Completed",
+    "Completion",
+    "Connected",
+    "ConnectionClosed",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "ConnectionTokens",
+    "Dial",
+    "Endpoint",
+    "HandshakeRefused",
+    "HandshakeRequest",
+    "HubConfig",
+    "HubConnection",
+    "HubError",
+    "HubEvent",
+    "HubMessage",
+    "Invocation",
+    "InvocationReceived",
+    "ItemReceived",
+    "JsonCodec",
+    "LengthPrefixReader",
+    "LimitExceeded",
+    "Limits",
+    "LocalProtocolError",
+    "NegotiateResponse",
+    "NegotiationFailed",
+    "Ping",
+    "RecordReader",
+    "RemoteProtocolError",
+    "Sequence",
+    "ServerClosed",
+    "ServerConfig",
+    "ServerConnection",
+    "ServerEvent",
+    "SignalRError",
+    "State",
+    "StreamInvocation",
+    "StreamItem",
+    "TRANSITIONS",
+    "TimedOut",
+    "UnexpectedResult",
+    "UnknownMessage",
+    "UpgradeFailed",
+    "check_seconds",
+    "encode_handshake_request",
+    "encode_handshake_response",
+    "encode_json",
+    "encode_length",
+    "length_prefixed",
+    "parse_endpoint",
+    "parse_handshake_request",
+    "parse_handshake_response",
+    "parse_negotiate_response",
+]

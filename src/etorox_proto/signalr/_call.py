@@ -1,0 +1,111 @@
+"""`Call`: the handle of one call or stream, and the table of those that are not settled yet.
+
+The table is what makes "every call settles exactly once" true: a call leaves it in the moment its `Completed` is
+made. `HubConnection` owns one. Nothing here knows the wire.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+import msgspec
+
+__all__ = ["Call", "CallTable"]
+
+
+@final
+class Call:
+    """One call or stream of ours; compared by identity.
+
+    Attributes:
+        invocation_id: its id on the wire.
+        target: the method's name.
+        streaming: whether it is a stream.
+        decode: makes a result or item of its JSON.
+        queued_at: how many bytes the connection had sent or queued before this call.
+    """
+
+    __slots__ = ("decode", "invocation_id", "queued_at", "streaming", "target")
+
+    def __init__(
+        self,
+        invocation_id: str,
+        target: str,
+        *,
+        streaming: bool,
+        decode: Callable[[msgspec.Raw], Any],
+        queued_at: int,
+    ) -> None:
+        self.invocation_id = invocation_id
+        self.target = target
+        self.streaming = streaming
+        self.decode = decode
+        self.queued_at = queued_at
+
+    def __repr__(self) -> str:
+        kind = "stream" if self.streaming else "call"
+        return f"<Call {self.invocation_id!r}: {kind} of {self.target!r}>"
+
+
+class CallTable:
+    """The unsettled calls by id, and the ids that were cancelled and may still receive messages.
+
+    Args:
+        max_cancelled: how many cancelled ids to remember; the oldest is forgotten first. A forgotten one is an
+            unknown id, whose messages are dropped all the same.
+    """
+
+    def __init__(self, max_cancelled: int) -> None:
+        self._calls: dict[str, Call] = {}
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._max_cancelled = max_cancelled
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __contains__(self, invocation_id: object) -> bool:
+        return invocation_id in self._calls or invocation_id in self._cancelled
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls.values())
+
+    def add(self, call: Call) -> None:
+        """Enter a new call."""
+        assert call.invocation_id not in self, "the id is in use"
+        self._calls[call.invocation_id] = call
+
+    def find(self, invocation_id: str) -> Call | None:
+        """The unsettled call of that id."""
+        return self._calls.get(invocation_id)
+
+    def holds(self, call: Call) -> bool:
+        """Whether this very call is unsettled."""
+        return self._calls.get(call.invocation_id) is call
+
+    def settle(self, call: Call) -> None:
+        """Take a call out that is over on both sides."""
+        del self._calls[call.invocation_id]
+
+    def settle_early(self, call: Call) -> None:
+        """Take a call out while the peer does not know yet that it is over."""
+        self.settle(call)
+        self._cancelled[call.invocation_id] = None
+        if len(self._cancelled) > self._max_cancelled:
+            self._cancelled.popitem(last=False)
+
+    def drain(self, invocation_id: str, *, last: bool) -> bool:
+        """Whether a message for this id is late traffic of a call settled early; the last one frees the id."""
+        if invocation_id not in self._cancelled:
+            return False
+        if last:
+            del self._cancelled[invocation_id]
+        return True
+
+    def clear(self) -> list[Call]:
+        """Take all calls out, oldest first."""
+        calls = list(self._calls.values())
+        self._calls.clear()
+        self._cancelled.clear()
+        return calls

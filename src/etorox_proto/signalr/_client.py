@@ -1,0 +1,355 @@
+"""`HubConnection`: the client's side of one SignalR connection, from negotiation to close.
+
+One object is one attempt. Bytes and time go in, bytes and events come out; the four families of methods are in the
+class docstring. It wires the layers (`_opening`, `_websocket`, `_framing`, `_json`, `_hub`) within the frame of
+`Machine`; it knows no socket, no clock, and nothing of what the methods of a hub mean.
+
+Source: SignalR specification, sections 3 to 7 and 13 and 14.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, final
+
+import msgspec
+
+from etorox_proto.signalr._call import Call
+from etorox_proto.signalr._config import HubConfig
+from etorox_proto.signalr._errors import ConnectionFailed, ConnectionLost, LocalProtocolError, TimedOut
+from etorox_proto.signalr._events import Connected, HubEvent
+from etorox_proto.signalr._framing import RecordReader
+from etorox_proto.signalr._hub import Hub, encode_arguments, hub_headers
+from etorox_proto.signalr._json import (
+    JsonCodec,
+    encode_handshake_request,
+    json_decoder,
+    parse_handshake_response,
+)
+from etorox_proto.signalr._machine import Machine
+from etorox_proto.signalr._messages import Close, Invocation
+from etorox_proto.signalr._opening import Opening
+from etorox_proto.signalr._state import State, Timer
+from etorox_proto.signalr._websocket import CloseReceived, Opened
+
+__all__ = ["HubConnection"]
+
+
+@final
+class HubConnection(Machine[HubEvent]):
+    """One connection to a hub, as a pure state machine.
+
+    - The world tells the machine: `stream_opened`, `receive_data`, `handle_timeout`. These never raise.
+    - The machine tells the world: `data_to_send`, `next_event`, `deadline`.
+    - The application asks: `invoke`, `stream`, `send`, `cancel`, `close`. These check, then act; a refused one raises
+      `LocalProtocolError` and changes nothing.
+    - Anyone looks: `state`, `connection_id`, `pending_calls`, `ignored`.
+
+    Drain before you feed: after any input or command send `data_to_send()`, take `next_event()` until it is None, and
+    only then wait for bytes until `deadline`. `now` is seconds of one monotonic clock, from any origin.
+
+    Args:
+        config: where to connect and how.
+        now: the time at which the attempt begins.
+        ids: the invocation ids to use, in order; by default "1", "2" and so on. They must not repeat.
+
+    The first event is `Dial`, the last is `Closed`, and afterwards the object is inert.
+    """
+
+    def __init__(self, config: HubConfig, *, now: float, ids: Iterable[str] | None = None) -> None:
+        codec = JsonCodec(strict=config.strict)
+        super().__init__(config, State.UPGRADING if config.skip_negotiation else State.NEGOTIATING, codec)
+        self._config = config
+        self._ids = map(str, itertools.count(1)) if ids is None else iter(ids)
+        self._next_id = next(self._ids, None)
+        self._opening = Opening(config, codec.transfer_format)
+        self._records = RecordReader(config.limits.record)
+        self._hub = Hub(self._events, max_calls=config.limits.pending_calls, strict=config.strict)
+        self._timers.set(Timer.OPENING, now + config.opening_timeout)
+        self._events.append(self._opening.dial())
+
+    def __repr__(self) -> str:
+        return f"<HubConnection to {self._opening.origin}: {self.state.value}>"
+
+    # ------------------------------------------------------------------------------------------ anyone looks
+
+    @property
+    def connection_id(self) -> str | None:
+        """The public name that the server gave this connection in negotiation."""
+        return self._opening.connection_id
+
+    @property
+    def pending_calls(self) -> int:
+        """How many calls and streams are not settled."""
+        return len(self._hub.calls)
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """How many messages were ignored, by reason: `unknown_type`, `unknown_id`, `unsupported`."""
+        return MappingProxyType(self._hub.ignored)
+
+    # ------------------------------------------------------------------------- the world tells the machine
+
+    def stream_opened(self, now: float) -> None:
+        """The byte stream that the last `Dial` asked for exists; what must be sent on it is in `data_to_send`."""
+        del now  # every input takes it; this one arms no timer
+        if self._stream_is_open or self.state is State.CLOSED:
+            return
+        self._stream_is_open = True
+        if self._opening.negotiating:
+            self._output += self._opening.negotiate()
+        else:
+            self._websocket = self._opening.upgrade()
+            self._collect()
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Bytes came from the stream; `b""` means that it ended, or that it could not be opened."""
+        if self.state is State.CLOSED:
+            return
+        try:
+            if not data:
+                self._receive_end()
+            elif not self._stream_is_open:
+                pass  # the rest of a stream that has been given up for the one to dial
+            elif self._opening.negotiating:
+                self._negotiate(data)
+            else:
+                self._receive_websocket(data, now)
+        except ConnectionFailed as error:
+            self._fail(error)
+
+    def handle_timeout(self, now: float) -> None:
+        """Time has passed. Early or repeated calls do nothing; each due deadline is moved on or closes."""
+        for timer in self._timers.expired(now):
+            match timer:
+                case Timer.PING:
+                    self._ping(now)
+                case Timer.CLOSING:
+                    self._finish(None)
+                case Timer.OPENING | Timer.HANDSHAKE | Timer.SILENCE:
+                    self._fail(self._timed_out(timer))
+            if self.state is State.CLOSED:
+                return
+
+    # ---------------------------------------------------------------------------------- the application asks
+
+    def invoke(
+        self,
+        target: str,
+        arguments: Sequence[Any] = (),
+        *,
+        result_type: Any = Any,
+        headers: Mapping[str, str] | None = None,
+        now: float,
+    ) -> Call:
+        """Call a method of the hub; its outcome comes as one `Completed`.
+
+        Args:
+            target: the method's name, sent exactly so.
+            arguments: anything that msgspec can encode; `Decimal` is written as a number, digit for digit.
+            result_type: what the result is decoded into, straight from the wire. By default plain values; a void
+                method gives None whatever is said here.
+            headers: hub message headers, strings by strings.
+            now: seconds.
+
+        Raises:
+            LocalProtocolError: not connected, something that cannot be sent, or a limit reached; nothing was sent.
+        """
+        return self._call(target, arguments, json_decoder(result_type), headers, streaming=False, now=now)
+
+    def stream(
+        self,
+        target: str,
+        arguments: Sequence[Any] = (),
+        *,
+        item_type: Any = Any,
+        item_decoder: Callable[[msgspec.Raw], Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        now: float,
+    ) -> Call:
+        """Call a streaming method; items come as `ItemReceived`, its end as one `Completed`.
+
+        Args:
+            target: the method's name, sent exactly so.
+            arguments: anything that msgspec can encode.
+            item_type: what each item is decoded into, straight from the wire. An item that does not fit fails the
+                stream with `UnexpectedResult`, and the server is told to stop.
+            item_decoder: makes an item of its JSON instead; what it raises fails the stream in the same way.
+            headers: hub message headers, strings by strings.
+            now: seconds.
+
+        Raises:
+            LocalProtocolError: as for `invoke`.
+        """
+        decode = json_decoder(item_type) if item_decoder is None else item_decoder
+        return self._call(target, arguments, decode, headers, streaming=True, now=now)
+
+    def send(
+        self,
+        target: str,
+        arguments: Sequence[Any] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
+        now: float,
+    ) -> None:
+        """Call a method without asking for an answer; whether it arrived stays unknown.
+
+        Raises:
+            LocalProtocolError: as for `invoke`.
+        """
+        self._check_connected("send")
+        message = Invocation(target=target, arguments=encode_arguments(target, arguments), headers=hub_headers(headers))
+        self._queue(message)
+        self._put_ping_off(now)
+
+    def cancel(self, call: Call, *, now: float) -> None:
+        """Stop waiting for a call or stream, and tell the server.
+
+        Its `Completed` with `CallCancelled` is there at once, behind the items received before; what the server still
+        sends for it is dropped. Cancelling a settled call does nothing.
+        """
+        if self._hub.calls.holds(call):
+            self._hub.cancel(call)
+            self._answer(now)
+
+    def close(self, *, wait: bool = True, now: float) -> None:
+        """Say goodbye and end the connection; calling it again does nothing more.
+
+        Pending calls are settled at once, with `CallLost`. A connected hub gets a Close message and a WebSocket close
+        frame, and has `close_timeout` seconds to answer; `Closed` follows, without an error, at the latest then. What
+        it sends meanwhile is dropped.
+
+        Args:
+            wait: whether to wait for the answer. If not, `Closed` follows at once.
+            now: seconds.
+        """
+        if self.state is State.CONNECTED:
+            self._say_goodbye(Close(), now)
+        if self.state is not State.CLOSED and not (wait and self.state is State.CLOSING):
+            self._finish(None)
+
+    # ------------------------------------------------------------------------------------------- receiving
+
+    def _receive_end(self) -> None:
+        was_open, self._stream_is_open = self._stream_is_open, False
+        if not was_open:
+            raise ConnectionLost("the byte stream could not be opened")
+        if self._opening.negotiating:
+            self._negotiate(b"")
+            return
+        assert self._websocket is not None, "an open stream carries negotiation or a WebSocket"
+        self._websocket.receive_end()
+        raise ConnectionLost(f"the server ended the byte stream without a goodbye (while {self.state.value})")
+
+    def _negotiate(self, data: bytes) -> None:
+        if self._opening.receive_data(data):
+            self._life.enter(State.NEGOTIATING if self._opening.negotiating else State.UPGRADING)
+            self._stream_is_open = False
+            self._output.clear()
+            self._events.append(self._opening.dial())
+
+    def _receive_websocket(self, data: bytes, now: float) -> None:
+        assert self._websocket is not None, "an open stream carries negotiation or a WebSocket"
+        if self.state is State.CONNECTED:
+            self._timers.set(Timer.SILENCE, now + self._config.server_timeout)
+        for event in self._websocket.receive_data(data):
+            if isinstance(event, bytes):
+                self._receive_message(event, now)
+            elif isinstance(event, Opened):
+                self._shake_hands(now)
+            else:
+                self._receive_close(event)
+        self._collect()
+        self._check_answers()
+
+    def _receive_message(self, data: bytes, now: float) -> None:
+        if self.state is State.CLOSING:
+            return
+        for record in self._records.feed(data):
+            if self.state is State.HANDSHAKING:
+                parse_handshake_response(record)
+                self._connected(now)
+            else:
+                self._hub.receive(self._codec.decode(record))
+                if self._hub.output:
+                    self._answer(now)
+
+    def _receive_close(self, event: CloseReceived) -> None:
+        reason = f" ({event.reason})" if event.reason else ""
+        raise ConnectionLost(
+            f"the server closed the WebSocket with code {event.code}{reason} and without a SignalR Close",
+            code=event.code,
+        )
+
+    def _shake_hands(self, now: float) -> None:
+        assert self._websocket is not None, "the WebSocket has just opened"
+        self._life.enter(State.HANDSHAKING)
+        self._timers.stop(Timer.OPENING)
+        self._timers.set(Timer.HANDSHAKE, now + self._config.handshake_timeout)
+        self._websocket.send_message(encode_handshake_request(self._codec.name, 1))
+
+    def _connected(self, now: float) -> None:
+        self._life.enter(State.CONNECTED)
+        self._timers.stop(Timer.HANDSHAKE)
+        self._timers.set(Timer.SILENCE, now + self._config.server_timeout)
+        self._ping(now)
+        self._events.append(Connected(self.connection_id))
+
+    # --------------------------------------------------------------------------------------------- sending
+
+    def _call(
+        self,
+        target: str,
+        arguments: Sequence[Any],
+        decode: Callable[[msgspec.Raw], Any],
+        headers: Mapping[str, str] | None,
+        *,
+        streaming: bool,
+        now: float,
+    ) -> Call:
+        self._check_connected("stream" if streaming else "invoke")
+        allowed = self._limits.pending_calls
+        if len(self._hub.calls) >= allowed:
+            raise LocalProtocolError(f"expected at most {allowed} pending calls (Limits.pending_calls), got one more")
+        invocation_id = self._next_id
+        message = self._hub.call(invocation_id, target, arguments, headers, streaming=streaming)
+        assert invocation_id is not None, "the hub checked the id"
+        queued_at = self._flushed + len(self._output)
+        self._queue(message)
+        self._put_ping_off(now)
+        self._next_id = next(self._ids, None)
+        call = Call(invocation_id, target, streaming=streaming, decode=decode, queued_at=queued_at)
+        self._hub.calls.add(call)
+        return call
+
+    def _answer(self, now: float) -> None:
+        """Send what the hub has to say."""
+        for message in self._hub.output:
+            self._write(message)
+        self._hub.output.clear()
+        self._put_ping_off(now)
+
+    def _put_ping_off(self, now: float) -> None:
+        if not self._config.ping_always:
+            self._timers.set(Timer.PING, now + self._ping_interval)
+
+    # --------------------------------------------------------------------------------------------- the end
+
+    def _timed_out(self, timer: Timer) -> TimedOut:
+        config = self._config
+        if timer is Timer.HANDSHAKE:
+            return TimedOut("handshake", config.handshake_timeout, "the server did not answer the handshake")
+        if timer is Timer.SILENCE:
+            return TimedOut("silence", config.server_timeout, "nothing came from the server")
+        if not self._stream_is_open:
+            what = f"no byte stream to {self._opening.origin} was opened"
+        elif self.state is State.NEGOTIATING:
+            what = "the server did not answer the negotiate request"
+        else:
+            what = "the server did not accept the WebSocket"
+        return TimedOut("opening", config.opening_timeout, what)
+
+    def _settle(self, *, still_flushed: bool) -> None:
+        self._hub.lose(lambda call: call.queued_at >= self._flushed and not still_flushed)

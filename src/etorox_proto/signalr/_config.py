@@ -1,0 +1,150 @@
+"""What a user chooses once: `HubConfig`, `ServerConfig`, and the `Limits` that bound memory.
+
+All are checked when they are made and frozen afterwards; no `repr` shows a token, a header or a path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+
+from etorox_proto.signalr._errors import LocalProtocolError
+from etorox_proto.signalr._http import check_headers
+from etorox_proto.signalr._url import Endpoint, parse_endpoint
+
+__all__ = ["HubConfig", "Limits", "ServerConfig", "check_secure", "check_seconds"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much one connection may hold. Exceeding a limit on the peer's part closes the connection.
+
+    Attributes:
+        record: bytes of one hub message.
+        websocket_message: bytes of one WebSocket message, which may hold several hub messages.
+        http_head: bytes of one HTTP head.
+        http_body: bytes of one HTTP body.
+        pending_calls: calls and streams that are not settled; one more is refused with `LocalProtocolError`.
+        queued_bytes: bytes waiting in `data_to_send`; a command that would exceed it is refused.
+    """
+
+    record: int = 1_048_576
+    websocket_message: int = 4_194_304
+    http_head: int = 16_384
+    http_body: int = 65_536
+    pending_calls: int = 1_000
+    queued_bytes: int = 4_194_304
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not isinstance(value, int) or value < 1:
+                raise LocalProtocolError(f"expected Limits.{each.name} to be an integer from 1 upwards, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubConfig:
+    """How to reach a hub.
+
+    Times are seconds. An unencrypted connection is refused unless the host is loopback or `allow_insecure` is
+    set, here and for every redirect.
+
+    Attributes:
+        url: the hub's endpoint, `https://host/path?query`.
+        access_token: sent as `Authorization: Bearer`, with negotiation and with the WebSocket.
+        access_token_in_query: send it with the WebSocket as the query parameter `access_token` instead.
+        headers: further HTTP headers, sent with negotiation and with the WebSocket.
+        skip_negotiation: open the WebSocket at once; the connection id then stays unknown.
+        allow_insecure: permit `http` to hosts other than loopback.
+        opening_timeout: from the constructor to the end of the WebSocket upgrade, all redirects included.
+        handshake_timeout: from the handshake request to its response.
+        server_timeout: the longest silence of the server that is accepted.
+        ping_interval: how often to ping.
+        ping_always: keep the pings' rhythm whatever else is sent, for servers that count nothing but pings. By
+            default any message sent puts the next ping off, as the official clients do.
+        close_timeout: how long our `close` waits for the server's goodbye.
+        strict: treat unknown message types, properties and ids as errors, for testing servers.
+        limits: bounds on memory.
+    """
+
+    url: str = field(repr=False)
+    access_token: str | None = field(default=None, repr=False)
+    access_token_in_query: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    skip_negotiation: bool = False
+    allow_insecure: bool = False
+    opening_timeout: float = 30.0
+    handshake_timeout: float = 15.0
+    server_timeout: float = 30.0
+    ping_interval: float = 15.0
+    ping_always: bool = False
+    close_timeout: float = 5.0
+    strict: bool = False
+    limits: Limits = Limits()
+    endpoint: Endpoint = field(init=False)
+
+    def __post_init__(self) -> None:
+        endpoint = parse_endpoint(self.url)
+        check_secure(endpoint, allow_insecure=self.allow_insecure)
+        object.__setattr__(self, "endpoint", endpoint)
+        object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
+        check_headers(self.headers.items())
+        if self.access_token is not None:
+            check_headers([("Authorization", f"Bearer {self.access_token}")])
+        check_seconds(self, "opening_timeout", "handshake_timeout", "server_timeout", "ping_interval", "close_timeout")
+
+
+def _any_path(_path: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """How a server treats its connections. Times are seconds.
+
+    Attributes:
+        serves: whether there is a hub at this path (percent-encoded, without `/negotiate` and query); every other
+            path is answered with 404.
+        handshake_timeout: from the constructor to the handshake request.
+        client_timeout: the longest silence of a client that is accepted, counted from its first ping.
+        ping_interval: how often to ping.
+        close_timeout: how long our `close` waits for the client's goodbye.
+        limits: bounds on memory. `record` is 32 KiB by default, as in the official server.
+    """
+
+    serves: Callable[[str], bool] = _any_path
+    handshake_timeout: float = 15.0
+    client_timeout: float = 30.0
+    ping_interval: float = 15.0
+    close_timeout: float = 5.0
+    limits: Limits = Limits(record=32_768)
+
+    def __post_init__(self) -> None:
+        check_seconds(self, "handshake_timeout", "client_timeout", "ping_interval", "close_timeout")
+
+
+def check_secure(endpoint: Endpoint, *, allow_insecure: bool) -> None:
+    """Refuse an unencrypted connection to another machine.
+
+    Raises:
+        LocalProtocolError: the endpoint is `http`, not loopback, and the user did not ask for it.
+    """
+    if not (endpoint.tls or endpoint.is_loopback or allow_insecure):
+        raise LocalProtocolError(
+            f"expected an encrypted connection, got {endpoint.origin}: everything sent there could be read on the "
+            "way. Use https, or say allow_insecure=True"
+        )
+
+
+def check_seconds(config: object, *names: str) -> None:
+    """Refuse times that are no positive number of seconds.
+
+    Raises:
+        LocalProtocolError: names the attribute.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise LocalProtocolError(f"expected {name} to be a positive number of seconds, got {value!r}")

@@ -1,0 +1,118 @@
+"""What a connection tells the application: two closed unions, one for each role.
+
+`match` over them is exhaustive. Events are msgspec Structs; they hold no reference to the connection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from etorox_proto.signalr._call import Call
+from etorox_proto.signalr._errors import CallError, ConnectionFailed
+
+__all__ = [
+    "CancelReceived",
+    "Closed",
+    "Completed",
+    "Connected",
+    "Dial",
+    "HubEvent",
+    "InvocationReceived",
+    "ItemReceived",
+    "ServerEvent",
+]
+
+
+class Dial(msgspec.Struct, frozen=True):
+    """Drop the byte stream you have, open this one, then say `stream_opened`.
+
+    Until then `data_to_send` is empty. If it cannot be opened, say `receive_data(b"")`, or drop the connection
+    object. It comes first, again for every redirect, and once more for the WebSocket after negotiation.
+
+    Attributes:
+        host: a name or address; an IPv6 address without brackets.
+        port: the TCP port.
+        tls: whether the stream is encrypted.
+        server_name: the name to verify the certificate against and to send as SNI.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    server_name: str
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """The handshake is done; commands are accepted from now on.
+
+    Attributes:
+        connection_id: the public name that the server gave this connection; None if negotiation was skipped.
+    """
+
+    connection_id: str | None
+
+
+class ItemReceived(msgspec.Struct, frozen=True, gc=False):
+    """One item of a stream, of the stream's `item_type`."""
+
+    call: Call
+    item: Any
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A call or stream is over; nothing more comes for it. Every call gets exactly one.
+
+    Attributes:
+        call: what `invoke` or `stream` returned.
+        result: of the call's `result_type`; None for a stream, a void method, or an error.
+        error: None if it ended well.
+    """
+
+    call: Call
+    result: Any
+    error: CallError | None
+
+
+class InvocationReceived(msgspec.Struct, frozen=True):
+    """The peer calls a method of ours. Its `repr` does not show the arguments, which may be credentials.
+
+    Attributes:
+        target: the method's name, exactly as sent.
+        arguments: plain values; numbers with a fraction are `Decimal`.
+        invocation_id: None if no answer is wanted. To a *client* it is always None: an invocation that wants an
+            answer has been answered with an error, because this version offers no client results.
+        streaming: whether the answer is a stream of items. Never so on a client.
+    """
+
+    target: str
+    arguments: list[Any]
+    invocation_id: str | None
+    streaming: bool
+
+    def __repr__(self) -> str:
+        return (
+            f"InvocationReceived(target={self.target!r}, arguments=<{len(self.arguments)}>, "
+            f"invocation_id={self.invocation_id!r}, streaming={self.streaming})"
+        )
+
+
+class CancelReceived(msgspec.Struct, frozen=True):
+    """Server role: the client wants this call or stream stopped. It still awaits its completion."""
+
+    invocation_id: str
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """The connection is over: the last event, always, once. Flush `data_to_send` and close the byte stream.
+
+    Attributes:
+        error: None if it ended as our own `close` asked.
+    """
+
+    error: ConnectionFailed | None
+
+
+HubEvent = Dial | Connected | ItemReceived | Completed | InvocationReceived | Closed
+ServerEvent = Connected | InvocationReceived | CancelReceived | Closed

@@ -1,0 +1,282 @@
+"""HTTP/1.1, as little as negotiation needs: h11 in quarantine.
+
+The only module that imports h11. `HttpExchange` is the client's side of one request and its bounded response,
+`HttpServer` the server's side of a stream of requests without bodies worth reading. What the requests mean is decided
+in `_negotiation`, `_client` and `_server`.
+
+h11 judges the size of a head by what happens to be in its buffer, so that the same bytes pass whole and fail in
+pieces; `HeadGate` holds a head back until it is complete and counts it exactly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import h11
+import msgspec
+
+from etorox_proto.signalr._errors import (
+    ConnectionLost,
+    LimitExceeded,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+
+__all__ = ["HeadGate", "HttpExchange", "HttpRequest", "HttpResponse", "HttpServer", "check_headers"]
+
+Headers = Iterable[tuple[str, str]]
+
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+
+
+class HttpResponse(msgspec.Struct, frozen=True):
+    """A whole response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class HttpRequest(msgspec.Struct, frozen=True):
+    """A whole request; its body has been read and dropped. Header names are in lower case."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+
+    def header(self, name: str) -> str | None:
+        """The first header of that (lower-case) name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class HeadGate:
+    """Holds bytes back until the head of an HTTP message is complete; counts it exactly, whatever the chunks.
+
+    Args:
+        max_head: the longest head to accept, in bytes.
+    """
+
+    def __init__(self, max_head: int) -> None:
+        self._max_head = max_head
+        self._held = bytearray()
+        self._searched = 0
+        self._open = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes in; return what may pass, `b""` while the head is incomplete.
+
+        Raises:
+            LimitExceeded: the head is too long.
+        """
+        if self._open:
+            return data
+        self._held += data
+        end = _END_OF_HEAD.search(self._held, max(0, self._searched - 2))
+        self._searched = len(self._held)
+        if (len(self._held) if end is None else end.end()) > self._max_head:
+            raise LimitExceeded("http_head", self._max_head, "an HTTP head")
+        if end is None:
+            return b""
+        self._open = True
+        return bytes(self._held)
+
+    def close(self) -> None:
+        """Expect the next head."""
+        self._held.clear()
+        self._searched = 0
+        self._open = False
+
+
+class HttpExchange:
+    """One request and the response to it, on a byte stream of its own.
+
+    Args:
+        method: `POST` or `GET`.
+        target: path and query.
+        host: the Host header.
+        headers: further headers, checked before with `check_headers`.
+        max_head: the longest response head, in bytes.
+        max_body: the longest response body, in bytes.
+    """
+
+    def __init__(self, method: str, target: str, host: str, headers: Headers, *, max_head: int, max_body: int) -> None:
+        self._gate = HeadGate(max_head)
+        self._max_body = max_body
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=max_head + max_body)
+        self._head: h11.Response | None = None
+        self._body = bytearray()
+        request = h11.Request(method=method, target=target, headers=[("Host", host), *headers, ("Content-Length", "0")])
+        self.request = (self._h11.send(request) or b"") + (self._h11.send(h11.EndOfMessage()) or b"")
+
+    def receive_data(self, data: bytes) -> HttpResponse | None:
+        """Take bytes of the response; `b""` is the end of the stream.
+
+        Returns:
+            The response as soon as it is complete; what follows it is dropped.
+
+        Raises:
+            RemoteProtocolError: this is no HTTP/1.1 response.
+            LimitExceeded: its head or body is too long.
+            ConnectionLost: the stream ended before the response did.
+        """
+        if data:
+            passed = self._gate.feed(data)
+            if not passed:
+                return None
+        else:
+            passed = b""
+        try:
+            self._h11.receive_data(passed)
+            return self._read()
+        except h11.RemoteProtocolError as error:
+            if not data:
+                break_off = "the server closed the stream in the middle of its HTTP response"
+                raise ConnectionLost(break_off) from None
+            raise RemoteProtocolError("an HTTP/1.1 response", _shorten(str(error))) from None
+
+    def _read(self) -> HttpResponse | None:
+        while True:
+            event = self._h11.next_event()
+            match event:
+                case h11.Response():
+                    self._head = event
+                case h11.Data():
+                    self._body += event.data
+                    if len(self._body) > self._max_body:
+                        raise LimitExceeded("http_body", self._max_body, "an HTTP body")
+                case h11.EndOfMessage():
+                    assert self._head is not None, "h11 ends only what has begun"
+                    headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in self._head.headers}
+                    return HttpResponse(self._head.status_code, headers, bytes(self._body))
+                case h11.ConnectionClosed():
+                    raise ConnectionLost("the server closed the stream without an HTTP response")
+                case h11.InformationalResponse():
+                    pass
+                case _:
+                    return None
+
+
+class HttpServer:
+    """The requests on one byte stream, one after the other.
+
+    Args:
+        max_head: the longest request head, in bytes.
+        max_body: the longest request body, in bytes; bodies are dropped.
+    """
+
+    def __init__(self, *, max_head: int, max_body: int) -> None:
+        self._gate = HeadGate(max_head)
+        self._max_body = max_body
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head + max_body)
+        self._request: h11.Request | None = None
+        self._body_size = 0
+
+    def receive_data(self, data: bytes) -> HttpRequest | None:
+        """Take bytes of requests.
+
+        Returns:
+            The next request once it is complete. Answer it with `respond`, or take the stream over with
+            `trailing_data`; then call again, with `b""` if there is nothing new.
+
+        Raises:
+            RemoteProtocolError: this is no HTTP/1.1 request.
+            LimitExceeded: its head or body is too long.
+        """
+        try:
+            passed = self._gate.feed(data)
+            if passed:
+                self._h11.receive_data(passed)
+            return self._read()
+        except h11.RemoteProtocolError as error:
+            raise RemoteProtocolError("an HTTP/1.1 request", _shorten(str(error))) from None
+
+    def _read(self) -> HttpRequest | None:
+        while True:
+            event = self._h11.next_event()
+            match event:
+                case h11.Request():
+                    self._request = event
+                    self._body_size = 0
+                case h11.Data():
+                    self._body_size += len(event.data)
+                    if self._body_size > self._max_body:
+                        raise LimitExceeded("http_body", self._max_body, "an HTTP body")
+                case h11.EndOfMessage():
+                    assert self._request is not None, "h11 ends only what has begun"
+                    headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in self._request.headers]
+                    return HttpRequest(
+                        self._request.method.decode("ascii"), self._request.target.decode("latin-1"), headers
+                    )
+                case _:
+                    return None
+
+    def respond(self, status: int, body: bytes, headers: Headers = ()) -> bytes:
+        """The bytes of the response to the request just read; the stream then expects the next request.
+
+        Returns:
+            The bytes; empty if h11 holds the stream for broken, in which case it must be closed.
+        """
+        response = h11.Response(
+            status_code=status,
+            headers=[*headers, ("Content-Length", str(len(body)))],
+            reason=_REASONS.get(status, ""),
+        )
+        if self._h11.our_state is h11.ERROR:
+            return b""
+        sent = [self._h11.send(event) for event in (response, h11.Data(data=body), h11.EndOfMessage())]
+        if self._h11.states == {h11.SERVER: h11.DONE, h11.CLIENT: h11.DONE}:
+            self._h11.start_next_cycle()
+            self._gate.close()
+        return b"".join(part or b"" for part in sent)
+
+    @property
+    def expects_request(self) -> bool:
+        """Whether another request may follow on this stream."""
+        return self._h11.their_state is h11.IDLE
+
+    @property
+    def trailing_data(self) -> bytes:
+        """What was received behind the last request."""
+        return self._h11.trailing_data[0]
+
+
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 409: "Conflict"}
+
+
+_RESERVED = frozenset(
+    {
+        "connection",
+        "content-length",
+        "host",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-protocol",
+        "sec-websocket-version",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def check_headers(headers: Headers) -> None:
+    """Refuse headers that HTTP cannot carry, before anything is sent.
+
+    Raises:
+        LocalProtocolError: a name or value holds characters that HTTP does not allow, or the header is one that this
+            library sets. Values are not repeated.
+    """
+    for name, value in headers:
+        if name.lower() in _RESERVED:
+            raise LocalProtocolError(f"expected headers of your own, got {name!r}, which this library sets itself")
+        try:
+            h11.Request(method="GET", target="/", headers=[("Host", "h"), (name, value)])
+        except (h11.LocalProtocolError, UnicodeEncodeError):
+            raise LocalProtocolError(
+                f"expected a header that HTTP can carry, got one with a forbidden character: {name!r}"
+            ) from None
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,231 @@
+"""The JSON encoding of hub messages, and of the payloads inside them.
+
+Reads one record into one `HubMessage`, and writes one message with its separator. Reading checks what the
+specification demands and nothing else: unknown types become `UnknownMessage`, unknown properties are skipped; a strict
+codec refuses both. Numbers stay exact: where no type is asked for, an integer is an `int` of any size and a number
+with a fraction or exponent a `Decimal`. Knows no state; both roles use it.
+
+Source: SignalR hub protocol, "JSON encoding"; the handshake, which is JSON in every encoding, is here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Union
+
+import msgspec
+
+from etorox_proto.signalr._errors import HandshakeRefused, LocalProtocolError, RemoteProtocolError
+from etorox_proto.signalr._framing import SEPARATOR
+from etorox_proto.signalr._messages import (
+    Ack,
+    CancelInvocation,
+    Close,
+    Completion,
+    HubMessage,
+    Invocation,
+    Ping,
+    Sequence,
+    StreamInvocation,
+    StreamItem,
+    UnknownMessage,
+)
+
+__all__ = [
+    "HandshakeRequest",
+    "JsonCodec",
+    "decode_plain",
+    "describe",
+    "encode_handshake_request",
+    "encode_handshake_response",
+    "encode_json",
+    "json_decoder",
+    "parse_handshake_request",
+    "parse_handshake_response",
+]
+
+# What malformed input makes msgspec raise: JSON nested too deeply is a RecursionError, bytes that are not UTF-8 a
+# UnicodeDecodeError (a ValueError).
+MALFORMED = (msgspec.MsgspecError, RecursionError, ValueError)
+
+_TYPES = (Invocation, StreamItem, Completion, StreamInvocation, CancelInvocation, Ping, Close, Ack, Sequence)
+_STRICT_TYPES = tuple(
+    msgspec.defstruct(t.__name__, [], bases=(t,), forbid_unknown_fields=True, tag=t.__struct_config__.tag, frozen=True)
+    for t in _TYPES
+)
+_KNOWN = frozenset(t.__struct_config__.tag for t in _TYPES)
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_plain = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class _TypeOnly(msgspec.Struct):
+    type: int
+
+
+_type_only = msgspec.json.Decoder(_TypeOnly)
+
+
+class JsonCodec:
+    """Reads and writes hub messages as JSON.
+
+    Args:
+        strict: refuse unknown message types and unknown properties instead of ignoring them.
+    """
+
+    name = "json"
+    transfer_format = "Text"
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
+        types = _STRICT_TYPES if strict else _TYPES
+        # A union built at run time is beyond a static checker, hence the annotation.
+        union: Any = Union[types]  # noqa: UP007
+        self._decoder: msgspec.json.Decoder[HubMessage] = msgspec.json.Decoder(union, float_hook=Decimal)
+
+    def encode(self, message: HubMessage) -> bytes:
+        """The message with its record separator."""
+        return _encoder.encode(message) + SEPARATOR
+
+    def decode(self, record: bytes) -> HubMessage:
+        """Read one record, without its separator.
+
+        Raises:
+            RemoteProtocolError: the record is no hub message; the error names the property at fault.
+        """
+        try:
+            message = self._decoder.decode(record)
+        except MALFORMED as error:
+            return self._unknown_or_malformed(record, error)
+        match message:
+            case Invocation(invocation_id=""):
+                # To .NET an empty id is no id.
+                return msgspec.structs.replace(message, invocation_id=None)
+            case (
+                StreamItem(invocation_id="")
+                | Completion(invocation_id="")
+                | StreamInvocation(invocation_id="")
+                | CancelInvocation(invocation_id="")
+            ):
+                raise RemoteProtocolError("an invocationId that is not empty", "an empty one")
+            case Completion(error=str(), result=msgspec.Raw() as result) if bytes(result) != b"null":
+                raise RemoteProtocolError("a Completion with a result or an error", "one with both")
+        return message
+
+    def _unknown_or_malformed(self, record: bytes, error: Exception) -> UnknownMessage:
+        try:
+            message_type = _type_only.decode(record).type
+        except MALFORMED:
+            message_type = None
+        if message_type is None or message_type in _KNOWN:
+            raise RemoteProtocolError("a hub message in JSON", describe(error)) from None
+        if self._strict:
+            raise RemoteProtocolError("a hub message of type 1 to 9", f"type {message_type}") from None
+        return UnknownMessage(message_type)
+
+
+class HandshakeRequest(msgspec.Struct, frozen=True):
+    """The first message of a client: which hub protocol it will speak."""
+
+    protocol: str
+    version: int
+
+
+class _HandshakeResponse(msgspec.Struct, omit_defaults=True):
+    error: str | None = None
+    type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_handshake_request = msgspec.json.Decoder(HandshakeRequest)
+_handshake_response = msgspec.json.Decoder(_HandshakeResponse)
+
+
+def encode_handshake_request(protocol: str, version: int) -> bytes:
+    """The client's handshake with its record separator."""
+    return _encoder.encode(HandshakeRequest(protocol, version)) + SEPARATOR
+
+
+def encode_handshake_response(error: str | None = None) -> bytes:
+    """The server's handshake with its record separator: acceptance, or the reason of a refusal."""
+    return _encoder.encode(_HandshakeResponse(error)) + SEPARATOR
+
+
+def parse_handshake_request(record: bytes) -> HandshakeRequest:
+    """Read a client's handshake.
+
+    Raises:
+        RemoteProtocolError: it is none; the error names the property at fault.
+    """
+    try:
+        return _handshake_request.decode(record)
+    except MALFORMED as error:
+        raise RemoteProtocolError("a handshake request", describe(error)) from None
+
+
+def parse_handshake_response(record: bytes) -> None:
+    """Read a server's handshake; return if it accepts.
+
+    Raises:
+        HandshakeRefused: the server refused, and this is its text.
+        RemoteProtocolError: the record is no handshake response, such as a hub message that came too early.
+    """
+    try:
+        response = _handshake_response.decode(record)
+    except MALFORMED as error:
+        raise RemoteProtocolError("a handshake response", describe(error)) from None
+    if response.type is not msgspec.UNSET:
+        raise RemoteProtocolError("a handshake response", "a hub message (it has a type)")
+    if response.error is not None:
+        raise HandshakeRefused(f"the server refused the handshake: {response.error or '(it gave no reason)'}")
+
+
+def json_decoder(result_type: Any) -> Callable[[msgspec.Raw], Any]:
+    """A function from a payload to a value of this type.
+
+    Args:
+        result_type: any type that msgspec can decode; `Any` gives plain values with exact numbers.
+
+    Raises:
+        LocalProtocolError: msgspec cannot decode that type.
+    """
+    if result_type is Any:
+        return decode_plain
+    try:
+        return msgspec.json.Decoder(result_type, float_hook=Decimal).decode
+    except (TypeError, ValueError) as error:
+        raise LocalProtocolError(f"expected a type that msgspec can decode: {error}") from error
+
+
+def decode_plain(payload: msgspec.Raw | bytes) -> Any:
+    """The payload as plain values: dict, list, str, int, Decimal, bool, None."""
+    return _plain.decode(payload)
+
+
+def encode_json(value: Any, what: str) -> msgspec.Raw:
+    """A payload as JSON; `Decimal` is written as a number, digit for digit.
+
+    Args:
+        value: anything that msgspec can encode; a `msgspec.Raw` is taken as it is.
+        what: what the value is, for the error.
+
+    Raises:
+        LocalProtocolError: it cannot be encoded.
+    """
+    try:
+        payload = _encoder.encode(value)
+        if b"NaN" in payload or b"Infinity" in payload:
+            # Decimal has both and JSON neither; decoding finds out whether they stand outside a string.
+            _plain.decode(payload)
+    except (TypeError, *MALFORMED) as error:
+        raise LocalProtocolError(f"{what} cannot be written as JSON: {describe(error)}") from None
+    return msgspec.Raw(payload)
+
+
+def describe(error: Exception) -> str:
+    """What was wrong with a payload, in words that do not depend on the JSON library's moods."""
+    if isinstance(error, RecursionError):
+        return "values nested too deeply"
+    if isinstance(error, UnicodeError):
+        return "text that is not UTF-8"
+    return str(error)

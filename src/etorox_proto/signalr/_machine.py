@@ -1,0 +1,161 @@
+"""What both roles share: the outlets, the timers, the pings, and the end.
+
+`Machine` is the frame of `HubConnection` and `ServerConnection`. It owns the queues of bytes and events, the timer
+table and the state, and guarantees that `Closed` comes once and last and that the object is inert afterwards. What is
+received and what it means is the business of the two roles.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+from etorox_proto.signalr._config import HubConfig, ServerConfig
+from etorox_proto.signalr._errors import (
+    ConnectionClosed,
+    ConnectionFailed,
+    LimitExceeded,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+from etorox_proto.signalr._events import Closed
+from etorox_proto.signalr._json import JsonCodec
+from etorox_proto.signalr._messages import Close, HubMessage, Ping
+from etorox_proto.signalr._state import Lifecycle, State, Timer, TimerTable
+from etorox_proto.signalr._websocket import WebSocket
+
+__all__ = ["Machine"]
+
+Event = TypeVar("Event")
+
+
+class Machine(Generic[Event]):
+    """The frame of a connection; each role adds its inputs and commands."""
+
+    def __init__(self, config: HubConfig | ServerConfig, state: State, codec: JsonCodec) -> None:
+        self._close_timeout = config.close_timeout
+        self._ping_interval = config.ping_interval
+        self._limits = config.limits
+        self._codec = codec
+        self._life = Lifecycle(state)
+        self._timers = TimerTable()
+        self._events: deque[Event | Closed] = deque()
+        self._output = bytearray()
+        self._flushed = 0  # bytes handed out so far, to tell what cannot have been sent
+        self._stream_is_open = False
+        self._websocket: WebSocket | None = None
+
+    # ------------------------------------------------------------------------------------------ anyone looks
+
+    @property
+    def state(self) -> State:
+        """Where the connection is, all bytes received so far considered."""
+        return self._life.state
+
+    @property
+    def queued_bytes(self) -> int:
+        """How many bytes wait in `data_to_send`."""
+        return len(self._output)
+
+    # ------------------------------------------------------------------------- the machine tells the world
+
+    def data_to_send(self) -> bytes:
+        """All bytes that wait to be sent; they are handed out once."""
+        data = bytes(self._output)
+        self._output.clear()
+        self._flushed += len(data)
+        return data
+
+    def next_event(self) -> Event | Closed | None:
+        """The next event, or None when it is time to wait."""
+        return self._events.popleft() if self._events else None
+
+    @property
+    def deadline(self) -> float:
+        """When `handle_timeout` must be called next; `math.inf` after the end. Read it anew before each wait."""
+        return self._timers.next
+
+    # --------------------------------------------------------------------------------------------- sending
+
+    def _check_connected(self, command: str) -> None:
+        if self.state in {State.CLOSING, State.CLOSED}:
+            raise ConnectionClosed(f"expected a connection for {command}, got one that is {self.state.value}")
+        if self.state is not State.CONNECTED:
+            raise LocalProtocolError(
+                f"expected a connected hub for {command}, it is still {self.state.value}; wait for Connected"
+            )
+
+    def _queue(self, message: HubMessage) -> None:
+        """Send a message of the application, if there is room."""
+        record = self._codec.encode(message)
+        allowed = self._limits.queued_bytes
+        if len(self._output) + len(record) > allowed:
+            raise LocalProtocolError(
+                f"expected at most {allowed} bytes waiting (Limits.queued_bytes), got more; send data_to_send() first"
+            )
+        self._write_record(record)
+
+    def _write(self, message: HubMessage) -> None:
+        self._write_record(self._codec.encode(message))
+
+    def _write_record(self, record: bytes) -> None:
+        assert self._websocket is not None, "hub messages travel on a WebSocket"
+        if self._websocket.is_open:
+            self._websocket.send_message(record)
+            self._collect()
+
+    def _ping(self, now: float) -> None:
+        self._timers.set(Timer.PING, now + self._ping_interval)
+        self._write(Ping())
+
+    def _collect(self) -> None:
+        """Move what the WebSocket has to send behind what waits already."""
+        assert self._websocket is not None, "only a WebSocket has something to collect"
+        for piece in self._websocket.output:
+            self._output += piece
+        self._websocket.output.clear()
+
+    def _check_answers(self) -> None:
+        """Stop a peer that makes us answer (pings, invocations) and does not read the answers."""
+        allowed = 2 * self._limits.queued_bytes
+        if len(self._output) > allowed:
+            raise LimitExceeded("queued_bytes", allowed, "answers waiting to be sent")
+
+    # --------------------------------------------------------------------------------------------- the end
+
+    def _say_goodbye(self, message: Close, now: float) -> None:
+        """Close a connected hub: the peer has `close_timeout` seconds to answer."""
+        self._write(message)
+        assert self._websocket is not None, "a connected hub has a WebSocket"
+        self._websocket.close()
+        self._collect()
+        self._settle(still_flushed=True)
+        self._life.enter(State.CLOSING)
+        self._timers.clear()
+        self._timers.set(Timer.CLOSING, now + self._close_timeout)
+
+    def _fail(self, error: ConnectionFailed) -> None:
+        """End the connection because of the peer or the clock. What was not sent yet never will be."""
+        if isinstance(error, RemoteProtocolError) and not error.state:
+            error.state = self.state.value
+        # While we are closing, the peer may end it in any way it likes.
+        clean = self.state is State.CLOSING
+        self._output.clear()
+        if self._websocket is not None:
+            self._websocket.output.clear()
+        self._finish(None if clean else error)
+
+    def _finish(self, error: ConnectionFailed | None, goodbye: Close | None = None) -> None:
+        """End the connection now. Nothing is sent on a stream that the peer has ended."""
+        self._settle(still_flushed=False)
+        if self._websocket is not None and self._stream_is_open:
+            if goodbye is not None:
+                self._write(goodbye)
+            self._websocket.close()
+            self._collect()
+        self._life.enter(State.CLOSED)
+        self._timers.clear()
+        self._events.append(Closed(error))
+
+    def _settle(self, *, still_flushed: bool) -> None:
+        """Settle what is pending. `still_flushed`: whether the bytes that wait will be sent all the same."""

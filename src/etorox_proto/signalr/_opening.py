@@ -1,0 +1,127 @@
+"""Opening: from an endpoint to an open byte stream that carries a WebSocket.
+
+Negotiation, redirects, the choice of URL and the upgrade request are decided here: which stream to dial next, and what
+to send on it. `HubConnection` owns one `Opening` and hands it the bytes that arrive before the upgrade. Timers and
+states are the connection's business.
+
+Source: SignalR specification, sections 3 to 6.
+"""
+
+from __future__ import annotations
+
+from etorox_proto.signalr._config import HubConfig, check_secure
+from etorox_proto.signalr._errors import LocalProtocolError, NegotiationFailed
+from etorox_proto.signalr._events import Dial
+from etorox_proto.signalr._http import HttpExchange, check_headers
+from etorox_proto.signalr._negotiation import MAX_REDIRECTS, read_negotiation
+from etorox_proto.signalr._url import parse_endpoint
+from etorox_proto.signalr._websocket import WebSocket
+
+__all__ = ["Opening"]
+
+
+class Opening:
+    """The way to one WebSocket.
+
+    Args:
+        config: where to connect and how.
+        transfer_format: what the hub protocol needs from the transport, `Text` or `Binary`.
+
+    Attributes:
+        negotiating: whether the next stream carries a negotiate request; if not, the WebSocket.
+        connection_id: the public name of the connection, None before or without negotiation.
+    """
+
+    def __init__(self, config: HubConfig, transfer_format: str) -> None:
+        self._config = config
+        self._transfer_format = transfer_format
+        self._endpoint = config.endpoint
+        self._access_token = config.access_token
+        self._connect_id: str | None = None
+        self._redirects = 0
+        self._exchange: HttpExchange | None = None
+        self.negotiating = not config.skip_negotiation
+        self.connection_id: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the stream in use; safe to show."""
+        return self._endpoint.origin
+
+    def dial(self) -> Dial:
+        """The stream that is needed now."""
+        endpoint = self._endpoint
+        return Dial(endpoint.host, endpoint.port, endpoint.tls, endpoint.host)
+
+    def negotiate(self) -> bytes:
+        """Begin to negotiate on a fresh stream; the request to send."""
+        limits = self._config.limits
+        self._exchange = HttpExchange(
+            "POST",
+            self._endpoint.negotiate_target(),
+            self._endpoint.authority,
+            self._headers(with_token=True),
+            max_head=limits.http_head,
+            max_body=limits.http_body,
+        )
+        return self._exchange.request
+
+    def upgrade(self) -> WebSocket:
+        """Begin the WebSocket on a fresh stream; its request is in `output`."""
+        limits, in_query = self._config.limits, self._config.access_token_in_query
+        return WebSocket.client(
+            self._endpoint.authority,
+            self._endpoint.websocket_target(
+                self._connect_id, query_access_token=self._access_token if in_query else None
+            ),
+            self._headers(with_token=not in_query),
+            max_head=limits.http_head,
+            max_message=limits.websocket_message,
+        )
+
+    def receive_data(self, data: bytes) -> bool:
+        """Take bytes of the negotiate response; `b""` is the end of the stream.
+
+        Returns:
+            Whether the response is complete; then `dial` a new stream.
+
+        Raises:
+            ConnectionFailed: in one of its forms; there is no connection to be had in this attempt.
+        """
+        assert self._exchange is not None, "only a stream that carries a negotiate request receives here"
+        response = self._exchange.receive_data(data)
+        if response is None:
+            return False
+        self._exchange = None
+        negotiated = read_negotiation(response, self._transfer_format)
+        if negotiated.url is not None:
+            self._redirect(negotiated.url, negotiated.access_token)
+        else:
+            self.connection_id = negotiated.connection_id
+            self._connect_id = negotiated.connect_id
+            self.negotiating = False
+        return True
+
+    def _redirect(self, url: str, access_token: str | None) -> None:
+        self._redirects += 1
+        if self._redirects >= MAX_REDIRECTS:
+            raise NegotiationFailed(
+                f"expected a connection after fewer than {MAX_REDIRECTS} redirects, got another one"
+            )
+        try:
+            endpoint = parse_endpoint(url)
+            check_secure(endpoint, allow_insecure=self._config.allow_insecure)
+            if access_token is not None:
+                check_headers([("Authorization", f"Bearer {access_token}")])
+        except LocalProtocolError as error:
+            # What would be the user's mistake in a configuration is the server's in a redirect.
+            raise NegotiationFailed(f"the server redirects to where this client does not go: {error}") from None
+        self._endpoint = endpoint
+        if access_token is not None:
+            self._access_token = access_token
+
+    def _headers(self, *, with_token: bool) -> list[tuple[str, str]]:
+        headers = [("X-Requested-With", "XMLHttpRequest"), *self._config.headers.items()]
+        if with_token and self._access_token is not None:
+            headers.append(("Authorization", f"Bearer {self._access_token}"))
+        return headers

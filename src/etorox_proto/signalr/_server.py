@@ -1,0 +1,385 @@
+"""`ServerConnection`: the server's side of one byte stream, from its first HTTP request to the close.
+
+A stream carries negotiate requests, or one WebSocket with a hub connection, or first these and then that; several
+streams share a table of `ConnectionTokens`. The families of methods are those of `HubConnection`, without a `Dial`.
+So far it offers what a streaming server needs: JSON, calls, server-to-client streams, cancel, pings, close. Upload
+streams, results from clients, MessagePack and stateful reconnect are refused in the words of the protocol.
+
+Source: SignalR specification, sections 7, 12 to 14, 17 and 18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_never, final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from etorox_proto.signalr._config import ServerConfig
+from etorox_proto.signalr._errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    HandshakeRefused,
+    LocalProtocolError,
+    RemoteProtocolError,
+    TimedOut,
+    UpgradeFailed,
+)
+from etorox_proto.signalr._events import CancelReceived, Connected, InvocationReceived, ServerEvent
+from etorox_proto.signalr._framing import RecordReader
+from etorox_proto.signalr._http import HttpRequest, HttpServer
+from etorox_proto.signalr._hub import encode_arguments
+from etorox_proto.signalr._json import (
+    JsonCodec,
+    encode_handshake_response,
+    encode_json,
+    parse_handshake_request,
+)
+from etorox_proto.signalr._machine import Machine
+from etorox_proto.signalr._messages import (
+    Ack,
+    CancelInvocation,
+    Close,
+    Completion,
+    HubMessage,
+    Invocation,
+    Ping,
+    StreamInvocation,
+    StreamItem,
+    UnknownMessage,
+)
+from etorox_proto.signalr._messages import Sequence as SequenceMessage
+from etorox_proto.signalr._negotiation import negotiate_response
+from etorox_proto.signalr._state import State, Timer
+from etorox_proto.signalr._tokens import ConnectionTokens
+from etorox_proto.signalr._websocket import CloseReceived, WebSocket
+
+__all__ = ["ServerConnection"]
+
+
+@final
+class ServerConnection(Machine[ServerEvent]):
+    """One byte stream of a SignalR server, as a pure state machine; see `HubConnection` for the contract.
+
+    The stream is open when the object is made. `Connected` follows the handshake; a stream that only negotiates ends
+    with `Closed(None)` and without `Connected`.
+
+    Args:
+        config: how clients are treated.
+        tokens: shared by all streams of the server.
+        now: seconds of one monotonic clock.
+
+    Attributes:
+        path: the path of the WebSocket request (percent-encoded), None before it.
+        query: the query of that request as name and value pairs, `id` included.
+    """
+
+    def __init__(self, config: ServerConfig, *, tokens: ConnectionTokens, now: float) -> None:
+        super().__init__(config, State.NEGOTIATING, JsonCodec())
+        self._config = config
+        self._tokens = tokens
+        self._stream_is_open = True
+        self._http = HttpServer(max_head=config.limits.http_head, max_body=config.limits.http_body)
+        self._served = 0
+        self._connect_id: str | None = None
+        self._connection_id: str | None = None
+        self._records = RecordReader(config.limits.record)
+        self._pending: dict[str, bool] = {}
+        self._timers.set(Timer.OPENING, now + config.handshake_timeout)
+        self.path: str | None = None
+        self.query: list[tuple[str, str]] = []
+
+    def __repr__(self) -> str:
+        return f"<ServerConnection {self._connection_id!r}: {self.state.value}>"
+
+    @property
+    def connection_id(self) -> str | None:
+        """The public name of the connection, None before the WebSocket."""
+        return self._connection_id
+
+    # ------------------------------------------------------------------------- the world tells the machine
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Bytes came from the stream; `b""` means that it ended."""
+        if self.state is State.CLOSED:
+            return
+        try:
+            if not data:
+                self._receive_end()
+            elif self._websocket is None:
+                self._receive_http(data, now)
+            else:
+                self._receive_websocket(self._websocket, data, now)
+        except RemoteProtocolError as error:
+            self._refuse(error)
+        except ConnectionFailed as error:
+            self._fail(error)
+
+    def handle_timeout(self, now: float) -> None:
+        """Time has passed. Early or repeated calls do nothing; each due deadline is moved on or closes."""
+        for timer in self._timers.expired(now):
+            match timer:
+                case Timer.PING:
+                    self._ping(now)
+                case Timer.CLOSING:
+                    self._finish(None)
+                case Timer.SILENCE:
+                    timed_out = TimedOut("silence", self._config.client_timeout, "nothing came from the client")
+                    self._finish(timed_out, Close(error="Connection closed with an error.", allow_reconnect=True))
+                case Timer.HANDSHAKE:
+                    self._refuse_handshake("Handshake was canceled.")
+                case Timer.OPENING if self._served:
+                    self._finish(None)
+                case Timer.OPENING:
+                    self._fail(TimedOut("opening", self._config.handshake_timeout, "no HTTP request came"))
+            if self.state is State.CLOSED:
+                return
+
+    # ---------------------------------------------------------------------------------- the application asks
+
+    def complete(
+        self, invocation_id: str, *, result: Any = msgspec.UNSET, error: str | None = None, now: float
+    ) -> None:
+        """Answer a call, or end a stream.
+
+        Args:
+            invocation_id: of an `InvocationReceived` that has not been completed.
+            result: anything msgspec can encode; not for a stream. Left out, the completion is void.
+            error: the reason of a failure, shown to the client.
+            now: seconds.
+
+        Raises:
+            LocalProtocolError: that id awaits no completion, or not this one; nothing was sent.
+        """
+        del now
+        self._check_connected("complete")
+        streaming = self._check_pending(invocation_id)
+        if result is not msgspec.UNSET and (streaming or error is not None):
+            raise LocalProtocolError(
+                "expected a completion with a result or an error, and none with a result for a stream"
+            )
+        payload = result if result is msgspec.UNSET else encode_json(result, "the result")
+        self._queue(Completion(invocation_id=invocation_id, result=payload, error=error))
+        del self._pending[invocation_id]
+
+    def send_item(self, invocation_id: str, item: Any, *, now: float) -> None:
+        """Send the next item of a stream.
+
+        Args:
+            invocation_id: of an `InvocationReceived` that is streaming and has not been completed.
+            item: anything msgspec can encode; a `msgspec.Raw` holds JSON and is sent as it is.
+            now: seconds.
+
+        Raises:
+            LocalProtocolError: that id is no open stream, or too much waits to be sent; nothing was sent.
+        """
+        del now
+        self._check_connected("send_item")
+        if not self._check_pending(invocation_id):
+            raise LocalProtocolError(f"expected the id of a stream, got that of a plain call: {invocation_id!r}")
+        self._queue(StreamItem(invocation_id=invocation_id, item=encode_json(item, "the item")))
+
+    def send(self, target: str, arguments: Sequence[Any] = (), *, now: float) -> None:
+        """Call a method of the client without asking for an answer.
+
+        Raises:
+            LocalProtocolError: not connected, or something that cannot be sent; nothing was sent.
+        """
+        del now
+        self._check_connected("send")
+        self._queue(Invocation(target=target, arguments=encode_arguments(target, arguments)))
+
+    def close(self, *, error: str | None = None, allow_reconnect: bool = False, now: float) -> None:
+        """Say goodbye and end the connection; calling it again does nothing.
+
+        Args:
+            error: the reason, shown to the client; None for none.
+            allow_reconnect: whether the client is invited to come back.
+            now: seconds. `Closed` follows within `close_timeout`.
+        """
+        if self.state in {State.CLOSING, State.CLOSED}:
+            return
+        if self.state is not State.CONNECTED:
+            self._finish(None)
+            return
+        self._say_goodbye(Close(error=error, allow_reconnect=allow_reconnect), now)
+
+    # ------------------------------------------------------------------------------------------------ HTTP
+
+    def _receive_http(self, data: bytes, now: float) -> None:
+        request = self._http.receive_data(data)
+        while request is not None:
+            self._served += 1
+            self._serve(request, now)
+            if self._websocket is not None:
+                if trailing := self._http.trailing_data:
+                    self._receive_websocket(self._websocket, trailing, now)
+                return
+            if not self._http.expects_request:
+                self._finish(None)
+                return
+            request = self._http.receive_data(b"")
+
+    def _serve(self, request: HttpRequest, now: float) -> None:
+        path, _, query = request.target.partition("?")
+        hub_path = path.removesuffix("/negotiate") or "/"
+        if path.endswith("/negotiate") and self._config.serves(hub_path):
+            if request.method != "POST":
+                self._respond(405, b"")
+            else:
+                self._respond(200, negotiate_response(query, self._tokens.issue), "application/json")
+        elif not self._config.serves(path) or (request.header("upgrade") or "").lower() != "websocket":
+            self._respond(404, b"")
+        else:
+            self._upgrade(request, path, query, now)
+
+    def _upgrade(self, request: HttpRequest, path: str, query: str, now: float) -> None:
+        parameters = parse_qsl(query, keep_blank_values=True)
+        connect_id = next((value for name, value in parameters if name.lower() == "id"), None)
+        try:
+            websocket = WebSocket.server(request, max_message=self._limits.websocket_message)
+        except UpgradeFailed as error:
+            self._respond(400, str(error).encode())
+            return
+        attached = self._tokens.attach(connect_id)
+        if isinstance(attached, int):
+            self._respond(attached, b"")
+            return
+        self._connect_id, self._connection_id = connect_id or attached, attached
+        self.path, self.query = path, parameters
+        self._websocket = websocket
+        self._life.enter(State.UPGRADING)
+        self._life.enter(State.HANDSHAKING)
+        self._timers.stop(Timer.OPENING)
+        self._timers.set(Timer.HANDSHAKE, now + self._config.handshake_timeout)
+        self._collect()
+
+    def _respond(self, status: int, body: bytes, content_type: str = "text/plain") -> None:
+        headers = [("Content-Type", content_type)] if body else []
+        self._output += self._http.respond(status, body, headers)
+
+    # ------------------------------------------------------------------------------------------- receiving
+
+    def _receive_end(self) -> None:
+        self._stream_is_open = False
+        if self._websocket is None:
+            self._finish(None if self._served else ConnectionLost("the client ended the stream without a request"))
+        else:
+            raise ConnectionLost(f"the client ended the byte stream without a goodbye (while {self.state.value})")
+
+    def _receive_websocket(self, websocket: WebSocket, data: bytes, now: float) -> None:
+        for event in websocket.receive_data(data):
+            if isinstance(event, bytes):
+                self._receive_message(event, now)
+            elif isinstance(event, CloseReceived):
+                self._receive_close(event)
+            if self.state is State.CLOSED:
+                return
+        self._collect()
+        self._check_answers()
+
+    def _receive_close(self, event: CloseReceived) -> None:
+        # 1005: a close frame without a code, which is how browsers and older clients say goodbye.
+        if event.code in {1000, 1005} or self.state is State.CLOSING:
+            self._finish(None)
+        else:
+            raise ConnectionLost(f"the client closed the WebSocket with code {event.code}", code=event.code)
+
+    def _receive_message(self, data: bytes, now: float) -> None:
+        if self.state is State.CLOSING:
+            return
+        for record in self._records.feed(data):
+            if self.state is State.HANDSHAKING:
+                self._shake_hands(record, now)
+            else:
+                self._receive_hub_message(self._codec.decode(record), now)
+            if self.state is State.CLOSED:
+                return
+
+    def _shake_hands(self, record: bytes, now: float) -> None:
+        try:
+            request = parse_handshake_request(record)
+        except RemoteProtocolError:
+            self._refuse_handshake("An unexpected error occurred during connection handshake.")
+            return
+        if request.protocol != self._codec.name:
+            self._refuse_handshake(f"The protocol '{request.protocol}' is not supported.")
+        elif request.version != 1:
+            self._refuse_handshake(
+                f"The server does not support version {request.version} of the '{request.protocol}' protocol."
+            )
+        else:
+            self._life.enter(State.CONNECTED)
+            self._timers.stop(Timer.HANDSHAKE)
+            self._timers.set(Timer.PING, now + self._ping_interval)
+            self._write_record(encode_handshake_response())
+            self._events.append(Connected(self._connection_id))
+
+    def _receive_hub_message(self, message: HubMessage, now: float) -> None:
+        if Timer.SILENCE in self._timers or isinstance(message, Ping):
+            # A client that never pings is never timed out: the clients before 2.2 did not ping at all.
+            self._timers.set(Timer.SILENCE, now + self._config.client_timeout)
+        match message:
+            case Invocation():
+                self._receive_call(message, streaming=False)
+            case StreamInvocation():
+                self._receive_call(message, streaming=True)
+            case CancelInvocation():
+                if message.invocation_id in self._pending:
+                    self._events.append(CancelReceived(message.invocation_id))
+            case Close():
+                self._finish(None)
+            case Ping() | StreamItem() | Completion() | Ack() | SequenceMessage() | UnknownMessage():
+                pass  # of no use to a server that asked for none of them
+            case _:
+                assert_never(message)
+
+    def _receive_call(self, message: Invocation | StreamInvocation, *, streaming: bool) -> None:
+        invocation_id = message.invocation_id
+        if invocation_id is not None:
+            refusal = None
+            if invocation_id in self._pending:
+                refusal = f"Invocation ID '{invocation_id}' is already in use."
+            elif message.stream_ids:
+                refusal = f"Failed to invoke '{message.target}': this server does not take upload streams."
+            elif len(self._pending) >= self._limits.pending_calls:
+                refusal = f"Failed to invoke '{message.target}': too many calls are pending."
+            if refusal is not None:
+                self._write(Completion(invocation_id=invocation_id, error=refusal))
+                return
+            self._pending[invocation_id] = streaming
+        self._events.append(InvocationReceived(message.target, message.arguments, invocation_id, streaming=streaming))
+
+    def _check_pending(self, invocation_id: str) -> bool:
+        try:
+            return self._pending[invocation_id]
+        except KeyError:
+            raise LocalProtocolError(
+                f"expected the id of a call that awaits its completion, got {invocation_id!r}"
+            ) from None
+
+    # --------------------------------------------------------------------------------------------- the end
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """The client broke the protocol: say so in the words of the layer it broke, and end."""
+        error.state = error.state or self.state.value
+        if self.state is State.NEGOTIATING:
+            self._respond(400, b"")
+            self._finish(error)
+        elif self.state is State.HANDSHAKING:
+            self._refuse_handshake("Handshake was canceled.")
+        elif self.state is State.CONNECTED:
+            self._finish(error, Close(error="Connection closed with an error.", allow_reconnect=True))
+        else:
+            self._fail(error)
+
+    def _refuse_handshake(self, text: str) -> None:
+        self._write_record(encode_handshake_response(text))
+        self._finish(HandshakeRefused(text))
+
+    def _settle(self, *, still_flushed: bool) -> None:
+        del still_flushed
+        self._pending.clear()
+        if self._connect_id is not None:
+            self._tokens.detach(self._connect_id)

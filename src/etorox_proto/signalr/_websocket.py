@@ -1,0 +1,214 @@
+"""WebSocket: wsproto in quarantine.
+
+The only module that imports wsproto. Whole, bounded messages come out, and the end comes in one form only. Cured here,
+because wsproto leaves them to its caller: a bad handshake raises while a bad frame yields an event; some bad headers
+raise UnicodeDecodeError; there is no limit on a message; messages come in pieces; pings and closes are not answered;
+data after the end raises. After an error or `CloseReceived` it yields nothing more, and `close` says goodbye with the
+right code. Both roles use it. What a message holds it does not know.
+
+wsproto draws the key and the masks of a client from the system's entropy: the only bytes of a run that differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import LocalProtocolError as WsLocalError
+from wsproto.utilities import RemoteProtocolError as WsRemoteError
+
+from etorox_proto.signalr._errors import LimitExceeded, RemoteProtocolError, UpgradeFailed
+from etorox_proto.signalr._http import HeadGate, HttpRequest
+
+__all__ = ["CloseReceived", "Opened", "WebSocket"]
+
+NORMAL, NOT_UTF8, TOO_BIG = 1000, 1007, 1009
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """The upgrade succeeded; messages may follow."""
+
+
+class CloseReceived(msgspec.Struct, frozen=True):
+    """The peer sent its close frame; `close` answers it. Nothing follows.
+
+    Attributes:
+        code: 1005 if it gave none.
+        reason: its text, often empty.
+    """
+
+    code: int
+    reason: str
+
+
+class WebSocket:
+    """One WebSocket, either role; made by `client` or `server`.
+
+    `output` gathers what must be sent, in order; whoever drives it takes the bytes from there.
+    """
+
+    def __init__(self, ws: WSConnection, *, max_head: int, max_message: int) -> None:
+        self._ws = ws
+        self._gate: HeadGate | None = HeadGate(max_head)
+        self._max_message = max_message
+        self._message = bytearray()
+        self._rejection: RejectConnection | None = None
+        self._rejection_body = bytearray()
+        self._done = False
+        self._close_code = NORMAL
+        self.output: list[bytes] = []
+
+    @classmethod
+    def client(
+        cls, host: str, target: str, headers: Iterable[tuple[str, str]], *, max_head: int, max_message: int
+    ) -> WebSocket:
+        """The client's end; its request is in `output`. Headers have been checked before."""
+        websocket = cls(WSConnection(ConnectionType.CLIENT), max_head=max_head, max_message=max_message)
+        extra = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+        websocket._send(Request(host=host, target=target, extra_headers=extra))
+        return websocket
+
+    @classmethod
+    def server(cls, request: HttpRequest, *, max_message: int) -> WebSocket:
+        """The server's end of an upgrade request that was read elsewhere; its acceptance is in `output`.
+
+        Raises:
+            UpgradeFailed: the request is no valid WebSocket handshake.
+        """
+        websocket = cls(WSConnection(ConnectionType.SERVER), max_head=1, max_message=max_message)
+        websocket._gate = None
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+        try:
+            websocket._ws.initiate_upgrade_connection(headers, request.target)
+            websocket._send(AcceptConnection())
+        except (WsRemoteError, WsLocalError, UnicodeError, ValueError) as error:
+            raise UpgradeFailed(f"expected a WebSocket handshake: {error}", status=400) from None
+        return websocket
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._ws.state is ConnectionState.OPEN and not self._done
+
+    def send_message(self, payload: bytes) -> None:
+        """Queue one text message; the payload is UTF-8. Only while `is_open`."""
+        self._send(TextMessage(data=payload.decode("utf-8")))
+
+    def close(self) -> None:
+        """Queue our close frame, unless it was sent before or the WebSocket never opened.
+
+        Its code answers the peer's close frame, or names the peer's fault, or is 1000.
+        """
+        if self._ws.state in {ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING}:
+            self._send(CloseConnection(code=self._close_code))
+
+    def receive_data(self, data: bytes) -> Iterator[Opened | bytes | CloseReceived]:
+        """Take bytes from the stream and yield what they complete: messages as bytes, whatever their kind.
+
+        The end of the stream is not fed here; it means nothing to a WebSocket that has not been closed.
+
+        Raises:
+            UpgradeFailed: the server did not upgrade.
+            RemoteProtocolError: a frame breaks RFC 6455.
+            LimitExceeded: a message is too long.
+        """
+        if self._done:
+            return
+        if self._gate is not None:
+            data = self._gate.feed(data)
+            if not data:
+                return
+        try:
+            self._ws.receive_data(data)
+        except (WsRemoteError, UnicodeError) as error:
+            self._done = True
+            detail = "a header that is not ASCII" if isinstance(error, UnicodeError) else str(error)
+            raise UpgradeFailed(f"expected the server to accept the WebSocket, got {detail}") from None
+        for event in self._ws.events():
+            match event:
+                case TextMessage() | BytesMessage():
+                    message = self._gather(event)
+                    if message is not None:
+                        yield message
+                case Ping():
+                    if self.is_open:
+                        self._send(event.response())
+                case CloseConnection():
+                    yield self._closed(event)
+                    return
+                case AcceptConnection():
+                    yield Opened()
+                case RejectConnection():
+                    self._rejection = event
+                    if not event.has_body:
+                        self._rejected()
+                case RejectData():
+                    self._rejection_body += event.data[:400]
+                    if event.body_finished or len(self._rejection_body) >= 400:
+                        self._rejected()
+                case _:
+                    # A pong, which nobody asked for.
+                    pass
+
+    def receive_end(self) -> None:
+        """Say that the stream has ended.
+
+        Raises:
+            UpgradeFailed: the server had begun to refuse the upgrade; this completes the refusal.
+        """
+        if self._rejection is not None and not self._done:
+            self._rejected()
+
+    def _gather(self, event: TextMessage | BytesMessage) -> bytes | None:
+        """Join the pieces of a message; None while it is incomplete."""
+        piece = event.data.encode("utf-8") if isinstance(event, TextMessage) else bytes(event.data)
+        if len(self._message) + len(piece) > self._max_message:
+            self._done = True
+            self._close_code = TOO_BIG
+            raise LimitExceeded("websocket_message", self._max_message, "a WebSocket message")
+        if not event.message_finished:
+            self._message += piece
+            return None
+        if self._message:
+            piece = bytes(self._message + piece)
+            self._message.clear()
+        return piece
+
+    def _closed(self, event: CloseConnection) -> CloseReceived:
+        if self._ws.state in {ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING}:
+            # No close frame came: this is how wsproto reports a bad frame. Its text may depend on the chunks.
+            self._done = True
+            self._close_code = event.code
+            detail = "text that is not UTF-8" if event.code == NOT_UTF8 else event.reason or "another"
+            raise RemoteProtocolError("a WebSocket frame as in RFC 6455", detail)
+        self._done = True
+        self._close_code = event.code
+        return CloseReceived(int(event.code), event.reason or "")
+
+    def _rejected(self) -> None:
+        assert self._rejection is not None, "a body belongs to a rejection"
+        self._done = True
+        status = self._rejection.status_code
+        text = bytes(self._rejection_body[:160]).decode("utf-8", "replace").strip()
+        shown = "".join(c for c in text if c.isprintable())
+        raise UpgradeFailed(
+            f"expected the server to accept the WebSocket (HTTP status 101), got status {status}"
+            f"{': ' + shown if shown else ''}",
+            status=status,
+        )
+
+    def _send(self, event: Event) -> None:
+        self.output.append(bytes(self._ws.send(event)))

@@ -2,8 +2,8 @@
 
 It owns a `HubConnection`, hands bytes and time down, and turns hub events into market events: after the SignalR
 handshake it sends the signed `setup` at once, and once that succeeded it takes subscriptions. One object is one
-attempt; nonce, correlation id and wall time are values of its constructor, so that signing afresh is a matter of structure. It
-knows no socket and no clock.
+attempt; nonce, correlation id and wall time are values of its constructor, so that signing afresh is a matter of
+structure. It knows no socket and no clock.
 
 Source: the exchange's streaming documentation, sections "Connect", "Authenticate", "Stream".
 """
@@ -243,7 +243,8 @@ class ExchangeConnection:
                     pass  # the exchange documents none
                 case Closed():
                     self._setup_deadline = math.inf
-                    self._events.append(Closed(self._failure) if event.error is None else event)
+                    # Our own reason came first, even if the exchange hung up in the same breath.
+                    self._events.append(event if self._failure is None else Closed(self._failure))
                 case _:
                     assert_never(event)
 
@@ -254,6 +255,8 @@ class ExchangeConnection:
         except ConnectionFailed as error:
             self._fail(error, now)
             return
+        if self._hub.state is not State.CONNECTED:
+            return  # what came behind the handshake has ended it already
         self._setup = self._hub.invoke("setup", [argument], now=now)
         self._setup_deadline = now + self._config.setup_timeout
 
@@ -265,8 +268,8 @@ class ExchangeConnection:
                 self._events.append(Ready(self._hub.connection_id))
             case None:
                 answer = result if isinstance(result, dict) else {"result": result}
-                status = self._redact(str(answer.get("status")))
-                text = f"expected the exchange to answer setup with status success, got status {status}"
+                said = ": ".join(str(answer[key]) for key in ("status", "message") if key in answer) or "no status"
+                text = f"expected the exchange to answer setup with success, got {self._redact(said)}"
                 self._fail(SetupRefused(text, result=answer), now)
             case CallLost() | CallCancelled():
                 pass  # the connection is ending, for the reason that `Closed` gives
@@ -281,7 +284,8 @@ class ExchangeConnection:
             case None | CallLost():
                 pass
             case _:
-                failed = SubscriptionFailed(f"{subscription!r} failed: {self._redact(str(error))}")
+                topics = f"{', '.join(subscription.channels)} ({subscription.event})"
+                failed = SubscriptionFailed(f"the subscription to {topics} failed: {self._redact(str(error))}")
                 failed.__cause__, error = error, failed
         self._events.append(SubscriptionEnded(subscription, error))
 

@@ -1,0 +1,154 @@
+"""The one loop, blocking: flush, take an event, or wait for bytes until the deadline.
+
+Knows the contract of the machines and nothing of what their events mean; `blocking` builds its verbs on it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from etorox_proto import Closed, ConnectionFailed, Dial, ExchangeConnection
+from etorox_proto.signalr import HubConnection
+from etorox_transports._sockets import ByteStream
+
+__all__ = ["Driver", "Opener"]
+
+Opener = Callable[[Dial, float], ByteStream]
+"""Opens the stream that a `Dial` asks for, within so many seconds; raises OSError or `DialFailed`."""
+
+MachineT = TypeVar("MachineT", bound=ExchangeConnection | HubConnection)
+
+# How long a peer that does not read may hold up what we send. A machine's own deadlines may be nearer.
+_SEND_TIMEOUT = 5.0
+
+
+class Driver(Generic[MachineT]):
+    """Drives one machine over one byte stream after the other; a context manager that closes."""
+
+    def __init__(self, machine: MachineT, open_stream: Opener) -> None:
+        self._machine: MachineT = machine
+        self._open_stream = open_stream
+        self._stream: ByteStream | None = None
+        self._broken: OSError | None = None
+        self._end: Closed | None = None
+
+    def open(self, opened: type[Any]) -> None:
+        """Run until the machine says that it is open.
+
+        Args:
+            opened: the event that says so.
+
+        Raises:
+            ConnectionFailed: it ended instead. Nothing is left open.
+        """
+        try:
+            if not isinstance(self.next_event(math.inf), opened):
+                self.raise_end()
+        except BaseException:
+            self._drop_stream()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # No goodbye: a finaliser must not wait for the network.
+        self._drop_stream()
+
+    def close(self) -> None:
+        """Say goodbye, wait a few seconds at most for the answer, close. Calling it again does nothing."""
+        self._machine.close(now=time.monotonic())
+        try:
+            while self.next_event(math.inf) is not None:
+                pass
+        finally:
+            self._drop_stream()
+
+    def next_event(self, until: float) -> Any:
+        """The machine's next event; None once it is closed.
+
+        Raises:
+            TimeoutError: `until` has come and there is none.
+        """
+        while self._end is None:
+            self.flush()
+            event = self._machine.next_event()
+            match event:
+                case None:
+                    self._wait(until)
+                case Dial():
+                    self._dial(event)
+                case Closed():
+                    self._end = event
+                    self.flush()
+                    self._drop_stream()
+                case _:
+                    return event
+        return None
+
+    def raise_end(self) -> None:
+        """Raise the reason of the end, again and again; return if it was our own close."""
+        assert self._end is not None, "only after the end"
+        if self._end.error is not None:
+            raise self._end.error.with_traceback(None) from self._broken
+
+    def _dial(self, dial: Dial) -> None:
+        self._drop_stream()
+        timeout = self._machine.deadline - time.monotonic()
+        try:
+            self._stream = self._open_stream(dial, timeout)
+        except TimeoutError:
+            # The machine knows what was too late; if its clock disagrees by a hair, the end of the stream will do.
+            self._machine.handle_timeout(time.monotonic())
+            self._machine.receive_data(b"", time.monotonic())
+        except (OSError, ConnectionFailed):
+            self._machine.close(wait=False, now=time.monotonic())
+            raise
+        else:
+            self._machine.stream_opened(time.monotonic())
+
+    def flush(self) -> None:
+        data = self._machine.data_to_send()
+        if not data or self._stream is None:
+            return
+        timeout = min(self._machine.deadline - time.monotonic(), _SEND_TIMEOUT)
+        try:
+            self._stream.send_all(data, timeout)
+        except OSError as error:
+            # Half a message may be on its way: the stream is finished.
+            self._broken = error
+            self._drop_stream()
+            self._machine.receive_data(b"", time.monotonic())
+
+    def _wait(self, until: float) -> None:
+        """Wait for bytes until the earlier of `until` and the machine's deadline, and tell the machine."""
+        now = time.monotonic()
+        deadline = min(until, self._machine.deadline)
+        assert self._stream is not None, "a machine with nothing to say waits on a stream"
+        try:
+            # Even if the deadline has passed: bytes that have arrived are signs of life and come first.
+            data = self._stream.receive(max(deadline - now, 0.0))
+        except TimeoutError:
+            now = time.monotonic()
+            self._machine.handle_timeout(now)
+            if until <= now and self._machine.deadline > now:
+                raise
+        except OSError as error:
+            self._broken = error
+            self._machine.receive_data(b"", time.monotonic())
+        else:
+            self._machine.receive_data(data, time.monotonic())
+
+    def _drop_stream(self) -> None:
+        stream, self._stream = getattr(self, "_stream", None), None
+        if stream is not None:
+            stream.close()

@@ -1,0 +1,168 @@
+"""`etorox simulate`: the embedded exchange on a port, with a ready-made key and the command that connects to it."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import math
+import os
+import ssl
+import tempfile
+import uuid
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from etorox_proto import LocalProtocolError, generate_private_key, load_private_key
+from etorox_proto.simulator import INSTRUMENTS, Instrument
+from etorox_transports.cli._host import SimulatorHost
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+__all__ = ["add_command", "choose_instruments", "event_rate"]
+
+
+def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `simulate`."""
+    parser = commands.add_parser(
+        "simulate",
+        help="serve the embedded exchange on this machine",
+        description="Serve the embedded exchange on this machine until Ctrl-C. It makes a key file and prints the "
+        "command that connects to it.",
+    )
+    parser.add_argument("--port", type=int, default=0, help="TCP port; by default a free one")
+    parser.add_argument("--seed", type=int, default=0, help="of the market: the same seed trades the same (default 0)")
+    parser.add_argument(
+        "--rate", type=event_rate, default=10.0, help="public events a second, or `max` (default 10)", metavar="EVENTS"
+    )
+    parser.add_argument("--instruments", nargs="+", metavar="ID", help="which to trade; by default all it knows")
+    parser.add_argument("--tls", action="store_true", help="serve TLS, under an authority made for this run")
+    parser.set_defaults(run=_simulate)
+
+
+def event_rate(text: str) -> float:
+    """Read a rate: a positive number, or `max`."""
+    if text == "max":
+        return math.inf
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise ArgumentTypeError(f"expected a positive number or `max`, got {text!r}")
+    return rate
+
+
+def choose_instruments(ids: list[str] | None) -> list[Instrument]:
+    """The simulator's instruments of these ids, all for None.
+
+    Raises:
+        LocalProtocolError: it has none of that id.
+    """
+    known = {instrument.id: instrument for instrument in INSTRUMENTS}
+    unknown = [name for name in ids or () if name not in known]
+    if unknown:
+        raise LocalProtocolError(
+            f"expected instruments that the embedded exchange trades ({', '.join(known)}), got {', '.join(unknown)}"
+        )
+    return list(INSTRUMENTS) if ids is None else [known[name] for name in dict.fromkeys(ids)]
+
+
+def _simulate(options: Namespace) -> int:
+    console = Console(highlight=False, soft_wrap=True)
+    instruments = choose_instruments(options.instruments)
+    with tempfile.TemporaryDirectory(prefix="etorox-simulator-") as folder:
+        pem = generate_private_key()
+        key_file = Path(folder, "private-key.pem")
+        _write_private(key_file, pem)
+        api_key = str(uuid.uuid4())
+        context, trust = None, ""
+        if options.tls:
+            context, authority = _make_tls(Path(folder))
+            trust = f" --ca-file {authority}"
+        with SimulatorHost(
+            {api_key: load_private_key(pem).public_key},
+            address=("127.0.0.1", options.port),
+            seed=options.seed,
+            rate=options.rate,
+            instruments=instruments,
+            ssl_context=context,
+        ) as host:
+            scheme = "https" if options.tls else "http"
+            url = f"{scheme}://127.0.0.1:{host.port}"
+            channels = " ".join(instrument.id for instrument in instruments[:2])
+            console.print(f"The embedded exchange is at {url}; seed {options.seed}, Ctrl-C ends it.", markup=False)
+            console.print("Connect with the key file that was made for this run:\n", markup=False)
+            command = f"etorox stream {channels} --host {url} --api-key {api_key} --key-file {key_file}{trust}"
+            console.print(f"  {command}\n", style="bold", markup=False)
+            try:
+                host.run()
+            except KeyboardInterrupt:
+                console.print(f"\nEnded after {host.events:,} market events.", markup=False)
+    return 0
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _make_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS under an authority that exists for this run only; its certificate is written to a file."""
+    from cryptography import x509  # noqa: PLC0415 - heavy, and only for --tls
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    now = datetime.datetime.now(datetime.UTC)
+
+    def certify(
+        name: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey, *, authority: bool
+    ) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=7))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        )
+        if authority:
+            usage = x509.KeyUsage(
+                digital_signature=True,
+                key_cert_sign=True,
+                crl_sign=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
+            )
+            builder = builder.add_extension(usage, critical=True)
+        else:
+            names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            purpose = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH])
+            builder = builder.add_extension(purpose, critical=False)
+        return builder.sign(signer, hashes.SHA256())
+
+    root_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root_name, leaf_name = "etorox simulator authority", "etorox simulator"
+    root = certify(root_name, root_key, root_name, root_key, authority=True)
+    leaf = certify(leaf_name, leaf_key, root_name, root_key, authority=False)
+    authority_file, chain_file = folder / "authority.pem", folder / "server.pem"
+    authority_file.write_bytes(root.public_bytes(serialization.Encoding.PEM))
+    private = leaf_key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write_private(chain_file, private.decode() + leaf.public_bytes(serialization.Encoding.PEM).decode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain_file)
+    return context, authority_file

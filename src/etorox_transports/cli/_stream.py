@@ -1,0 +1,181 @@
+"""`etorox stream`: market events, from the exchange or from the embedded one, until Ctrl-C.
+
+A connection that ends for a reason that may pass is made again, with growing pauses; `--once` makes a single attempt.
+What is missed meanwhile is lost, and the line that says so stands between the events.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import sys
+import time
+import uuid
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from etorox_proto import (
+    ConnectionFailed,
+    Credentials,
+    ExchangeConfig,
+    LocalProtocolError,
+    Subscription,
+    generate_private_key,
+    load_private_key,
+)
+from etorox_transports import new_tls_context
+from etorox_transports.blocking import connect
+from etorox_transports.cli._display import Display, JsonLines, PrettyLines
+from etorox_transports.cli._host import SimulatorHost
+from etorox_transports.cli._secrets import API_KEY, KEY, KEY_FILE, PASSPHRASE, read_credentials
+from etorox_transports.cli._simulate import choose_instruments
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+__all__ = ["add_command"]
+
+# Seconds before a new attempt: doubled after every failure, drawn between half and the whole, back to the first after
+# a connection that lasted.
+_FIRST_PAUSE, _LONGEST_PAUSE, _LASTED = 1.0, 60.0, 60.0
+
+
+def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `stream`."""
+    parser = commands.add_parser(
+        "stream",
+        help="show market events",
+        description="Show market events until Ctrl-C: aligned lines on a terminal, one JSON object a line in a pipe. "
+        "Without --host the embedded exchange is started in this process.",
+        epilog=f"Environment: {API_KEY}, {KEY_FILE} or {KEY}, {PASSPHRASE}. Exit codes: 0 as asked, 2 usage, "
+        "3 authentication, 4 network, 5 protocol.",
+    )
+    parser.add_argument("channels", nargs="*", default=["btcusd", "ethusd"], metavar="CHANNEL", help="instrument ids")
+    parser.add_argument("--host", help="the exchange: host, host:port or URL; http:// for this machine only")
+    parser.add_argument("--api-key", help=f"the API key; by default the variable {API_KEY}")
+    parser.add_argument("--key-file", help=f"the private key; by default the variables {KEY_FILE} or {KEY}")
+    parser.add_argument("--ca-file", help="trust this authority instead of the system's")
+    parser.add_argument("--fields", type=_names, metavar="A,B", help="only these fields, in alphanumeric order")
+    parser.add_argument("--event", default="marketData", help="the event of the channels (default marketData)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, on a terminal too")
+    parser.add_argument("--count", type=_count, metavar="N", help="end after N events")
+    parser.add_argument("--once", action="store_true", help="make a single attempt; do not connect again")
+    parser.set_defaults(run=_stream)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a whole number from 1 upwards, got {text!r}")
+    return int(text)
+
+
+def _stream(options: Namespace) -> int:
+    # Refuses what can be refused before anything is opened.
+    Subscription(options.channels, event=options.event, fields=options.fields)
+    display: Display = JsonLines() if options.json or not sys.stdout.isatty() else PrettyLines()
+    summary = _Summary()
+    try:
+        with _exchange(options, display) as (config, credentials, context):
+            _stream_from(options, config, credentials, context, display, summary)
+    except KeyboardInterrupt:
+        display.note(summary.text(interrupted=True))
+        return 0
+    display.note(summary.text(interrupted=False))
+    return 0
+
+
+@contextmanager
+def _exchange(
+    options: Namespace, display: Display
+) -> Iterator[tuple[ExchangeConfig, Credentials, ssl.SSLContext | None]]:
+    """Where to connect and as whom; without a host, the embedded exchange for as long as it is needed."""
+    if options.host is not None:
+        context = None
+        if options.ca_file is not None:
+            try:
+                context = ssl.create_default_context(cafile=options.ca_file)
+            except OSError as error:
+                reason = error.strerror or "it holds no certificate"
+                raise LocalProtocolError(
+                    f"expected --ca-file to name a file of certificates (PEM): {options.ca_file}: {reason}"
+                ) from None
+        try:
+            config = ExchangeConfig(options.host)
+        except LocalProtocolError as error:
+            if options.host.startswith("http:"):
+                raise LocalProtocolError("expected https:// in --host; http:// is for this machine only") from error
+            raise
+        yield config, read_credentials(options.api_key, options.key_file), context or new_tls_context()
+        return
+    if options.api_key or options.key_file or options.ca_file:
+        raise LocalProtocolError(
+            "expected --host with --api-key, --key-file or --ca-file; without it the embedded "
+            "exchange is used, which has a key of its own"
+        )
+    instruments = choose_instruments(options.channels)
+    pem, api_key = generate_private_key(), str(uuid.uuid4())
+    key = load_private_key(pem)
+    with SimulatorHost({api_key: key.public_key}, seed=int(time.time()), instruments=instruments) as host:
+        thread = host.run_in_thread()
+        display.note(
+            f"No --host: streaming made-up events from the embedded exchange on 127.0.0.1:{host.port}. Ctrl-C ends."
+        )
+        try:
+            yield ExchangeConfig(f"http://127.0.0.1:{host.port}"), Credentials(api_key, key), None
+        finally:
+            host.stop()
+            thread.join(timeout=5.0)
+
+
+def _stream_from(
+    options: Namespace,
+    config: ExchangeConfig,
+    credentials: Credentials,
+    context: ssl.SSLContext | None,
+    display: Display,
+    summary: _Summary,
+) -> None:
+    pause = _FIRST_PAUSE
+    while True:
+        began = time.monotonic()
+        try:
+            with connect(config, credentials, ssl_context=context) as exchange:
+                exchange.subscribe(options.channels, event=options.event, fields=options.fields)
+                for received in exchange.events():
+                    display.show(received)
+                    summary.events += 1
+                    if summary.events == options.count:
+                        return
+            return
+        except ConnectionFailed as error:
+            if options.once or not error.may_retry:
+                raise
+            if time.monotonic() - began > _LASTED:
+                pause = _FIRST_PAUSE
+            seconds = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            display.note(f"--- {error}; connecting again in {seconds:.1f} s, what comes until then is missed ---")
+            time.sleep(seconds)
+            summary.reconnects += 1
+
+
+class _Summary:
+    """What is said at the end."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.events = 0
+        self.reconnects = 0
+
+    def text(self, *, interrupted: bool) -> str:
+        seconds = time.monotonic() - self.began
+        rate = self.events / seconds if seconds else 0.0
+        again = f", connected again {self.reconnects} times" if self.reconnects else ""
+        newline = "\n" if interrupted else ""
+        return f"{newline}{self.events:,} events in {seconds:.1f} s ({rate:,.1f} a second){again}."

@@ -6,7 +6,8 @@ each subscription; the simulator and tests use `encode_event`.
 
 An item is decoded once, straight into its Struct: prices and volumes become `Decimal` from the literal digits, never
 through a float. Whatever does not fit a documented form still reaches the user: a documented event with fields that
-are new gets them in `extra`, anything else becomes `UnknownEvent`. No item can break a stream.
+are new gets them in `extra`, anything else becomes `UnknownEvent`. Only a number that
+no `Decimal` or int can hold breaks a stream.
 
 Source: the exchange's streaming documentation, events of the public and private channels.
 """
@@ -284,7 +285,8 @@ def event_decoder() -> Callable[[Buffer], MarketEvent]:
     """The decoder for items of a subscription without `fields`.
 
     Returns:
-        A function from the item's JSON bytes to its event. It raises nothing on JSON that is well formed.
+        A function from the item's JSON bytes to its event. It raises nothing on JSON that is well formed and whose
+        numbers Python can hold: no exponents or runs of digits far beyond any price.
     """
     decode = _documented.decode
 

@@ -113,7 +113,7 @@ class Feed:
     """
 
     def __init__(
-        self, handle: Subscription | Call, pump: Callable[[float], None], end: Callable[[], None], capacity: int
+        self, handle: Subscription | Call, pump: Callable[[float], bool], end: Callable[[], None], capacity: int
     ) -> None:
         self.handle = handle
         self.dropped = 0
@@ -122,6 +122,7 @@ class Feed:
         self._capacity = capacity
         self._waiting: deque[Any] = deque()
         self._missed = 0
+        self._closed = False
         self._ended = False
         self._error: CallError | None = None
 
@@ -144,17 +145,25 @@ class Feed:
         return self._take(time.monotonic() + timeout)
 
     def close(self) -> None:
-        """End the subscription; what waits in the feed is dropped."""
+        """End the subscription; what waits in the feed, or still comes, is dropped."""
+        self._closed = True
         self._waiting.clear()
         self._end()
 
     def put(self, item: Any) -> None:
         """The adapter's side: one more event."""
+        if self._closed:
+            return
         if len(self._waiting) < self._capacity and not self._missed:
             self._waiting.append(item)
         else:
             self._missed += 1
             self.dropped += 1
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     def finish(self, error: CallError | None) -> None:
         """The adapter's side: nothing more comes."""
@@ -169,11 +178,11 @@ class Feed:
             if self._ended:
                 if self._error is not None and not isinstance(self._error, CallLost):
                     raise self._error.with_traceback(None)
-                if isinstance(self._error, CallLost):
-                    # The connection ended; its own reason says more.
-                    self._pump(until)
-                raise StopIteration
-            self._pump(until)
+                if self._error is None or not self._pump(until):
+                    raise StopIteration
+                # The call was lost with the connection, whose own reason says more and comes in a moment.
+            else:
+                self._pump(until)
         return self._waiting.popleft()
 
 
@@ -220,7 +229,8 @@ class Exchange(Driver[ExchangeConnection]):
             event = self.next_event(math.inf)
             match event:
                 case EventReceived():
-                    yield event
+                    if not self._feeds[event.subscription].closed:
+                        yield event
                 case SubscriptionEnded(error=None) if event.subscription in self._feeds:
                     del self._feeds[event.subscription]
                 case SubscriptionEnded(error=error) if error is not None and not isinstance(error, CallLost):
@@ -229,11 +239,12 @@ class Exchange(Driver[ExchangeConnection]):
                 case SubscriptionEnded():
                     pass  # the connection is ending, and says why in a moment
                 case _:
-                    self.raise_end()
-                    return
+                    break
+        if self._end is not None:
+            self.raise_end()
 
-    def _pump(self, until: float) -> None:
-        """Take one event and give it to its feed."""
+    def _pump(self, until: float) -> bool:
+        """Take one event and give it to its feed; False once we have closed and there are no more."""
         event = self.next_event(until)
         match event:
             case EventReceived(subscription, item):
@@ -242,6 +253,8 @@ class Exchange(Driver[ExchangeConnection]):
                 self._feeds.pop(subscription).finish(error)
             case _:
                 self.raise_end()
+                return False
+        return True
 
     def _unsubscribe(self, subscription: Subscription) -> None:
         self._machine.unsubscribe(subscription, now=time.monotonic())
@@ -339,8 +352,8 @@ class Hub(Driver[HubConnection]):
         self._machine.send(target, arguments, headers=headers, now=time.monotonic())
         self.flush()
 
-    def _pump(self, until: float) -> None:
-        """Take one event and give it to whoever waits for it."""
+    def _pump(self, until: float) -> bool:
+        """Take one event and give it to whoever waits for it; False once we have closed and there are no more."""
         event = self.next_event(until)
         match event:
             case ItemReceived(call, item):
@@ -354,6 +367,8 @@ class Hub(Driver[HubConnection]):
                 self.invocations.append(event)
             case _:
                 self.raise_end()
+                return False
+        return True
 
     def _cancel(self, call: Call) -> None:
         self._machine.cancel(call, now=time.monotonic())

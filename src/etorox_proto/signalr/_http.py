@@ -27,6 +27,9 @@ __all__ = ["HeadGate", "HttpExchange", "HttpRequest", "HttpResponse", "HttpServe
 
 Headers = Iterable[tuple[str, str]]
 
+# What a request can begin with; and the first bytes of TLS's alert and handshake records.
+_METHOD = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_TLS = b"\x15\x16"
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
@@ -55,10 +58,12 @@ class HeadGate:
 
     Args:
         max_head: the longest head to accept, in bytes.
+        request: whether the head of a request is expected; else that of a response.
     """
 
-    def __init__(self, max_head: int) -> None:
+    def __init__(self, max_head: int, *, request: bool = False) -> None:
         self._max_head = max_head
+        self._expected, self._begin = ("request", _METHOD) if request else ("response", b"H")
         self._held = bytearray()
         self._searched = 0
         self._open = False
@@ -68,10 +73,14 @@ class HeadGate:
 
         Raises:
             LimitExceeded: the head is too long.
+            RemoteProtocolError: it cannot be HTTP from its first byte on, which is no reason to wait for more.
         """
         if self._open:
             return data
         self._held += data
+        if self._held and self._held[0] not in self._begin:
+            got = "TLS; does one side use https and the other http?" if self._held[0] in _TLS else "something else"
+            raise RemoteProtocolError(f"an HTTP/1.1 {self._expected}", got)
         end = _END_OF_HEAD.search(self._held, max(0, self._searched - 2))
         self._searched = len(self._held)
         if (len(self._held) if end is None else end.end()) > self._max_head:
@@ -104,6 +113,7 @@ class HttpExchange:
         self._gate = HeadGate(max_head)
         self._max_body = max_body
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=max_head + max_body)
+        self._answered = False
         self._head: h11.Response | None = None
         self._body = bytearray()
         request = h11.Request(method=method, target=target, headers=[("Host", host), *headers, ("Content-Length", "0")])
@@ -120,12 +130,14 @@ class HttpExchange:
             LimitExceeded: its head or body is too long.
             ConnectionLost: the stream ended before the response did.
         """
+        passed = b""
         if data:
+            self._answered = True
             passed = self._gate.feed(data)
             if not passed:
                 return None
-        else:
-            passed = b""
+        elif not self._answered:
+            raise ConnectionLost("the server closed the stream without an HTTP response; does it want https?")
         try:
             self._h11.receive_data(passed)
             return self._read()
@@ -166,9 +178,11 @@ class HttpServer:
     """
 
     def __init__(self, *, max_head: int, max_body: int) -> None:
-        self._gate = HeadGate(max_head)
+        self._gate = HeadGate(max_head, request=True)
         self._max_body = max_body
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head + max_body)
+        self._max_event = max_head + max_body
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_event)
+        self._behind = b""
         self._request: h11.Request | None = None
         self._body_size = 0
 
@@ -183,6 +197,7 @@ class HttpServer:
             RemoteProtocolError: this is no HTTP/1.1 request.
             LimitExceeded: its head or body is too long.
         """
+        data, self._behind = self._behind + data, b""
         try:
             passed = self._gate.feed(data)
             if passed:
@@ -226,7 +241,9 @@ class HttpServer:
             return b""
         sent = [self._h11.send(event) for event in (response, h11.Data(data=body), h11.EndOfMessage())]
         if self._h11.states == {h11.SERVER: h11.DONE, h11.CLIENT: h11.DONE}:
-            self._h11.start_next_cycle()
+            # Not `start_next_cycle`: what came behind the request has to pass the gate as well.
+            self._behind = self.trailing_data
+            self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_event)
             self._gate.close()
         return b"".join(part or b"" for part in sent)
 

@@ -46,8 +46,8 @@ __all__ = [
 ]
 
 # What malformed input makes msgspec raise: JSON nested too deeply is a RecursionError, bytes that are not UTF-8 a
-# UnicodeDecodeError (a ValueError).
-MALFORMED = (msgspec.MsgspecError, RecursionError, ValueError)
+# UnicodeDecodeError (a ValueError), an exponent that no Decimal can hold an InvalidOperation (an ArithmeticError).
+MALFORMED = (msgspec.MsgspecError, RecursionError, ValueError, ArithmeticError)
 
 _TYPES = (Invocation, StreamItem, Completion, StreamInvocation, CancelInvocation, Ping, Close, Ack, Sequence)
 _STRICT_TYPES = tuple(
@@ -228,4 +228,6 @@ def describe(error: Exception) -> str:
         return "values nested too deeply"
     if isinstance(error, UnicodeError):
         return "text that is not UTF-8"
+    if isinstance(error, ArithmeticError):
+        return "a number out of range"
     return str(error)

@@ -257,20 +257,22 @@ class SimulatorConnection:
     def _answer(self, now: float) -> None:
         while (event := self._server.next_event()) is not None:
             match event:
-                case Connected():
+                case Connected() if self._server.state is State.CONNECTED:
                     self._setup_deadline = now + SETUP_TIMEOUT
-                case InvocationReceived(invocation_id=str(invocation_id)) if self._server.state is State.CONNECTED:
-                    self._call(event, invocation_id, now)
-                case CancelReceived(invocation_id) if any(s.invocation_id == invocation_id for s in self._streams):
-                    self._streams = [s for s in self._streams if s.invocation_id != invocation_id]
-                    self._server.complete(invocation_id, now=now)
                 case Closed():
                     self.closed = True
                     self._setup_deadline = None
                     self._streams.clear()
                     self._simulator.forget(self)
+                case _ if self._server.state is not State.CONNECTED:
+                    pass  # it came in one piece with a goodbye, ours or the client's
+                case InvocationReceived(invocation_id=str(invocation_id)):
+                    self._call(event, invocation_id, now)
+                case CancelReceived(invocation_id) if any(s.invocation_id == invocation_id for s in self._streams):
+                    self._streams = [s for s in self._streams if s.invocation_id != invocation_id]
+                    self._server.complete(invocation_id, now=now)
                 case _:
-                    pass  # a call that wants no answer, or one that came with our goodbye
+                    pass  # a call that wants no answer, or the cancellation of one that has been refused
 
     def _call(self, call: InvocationReceived, invocation_id: str, now: float) -> None:
         argument: Any = call.arguments[0] if len(call.arguments) == 1 else None

@@ -1,0 +1,1 @@
+gfG6lgRJ4qV2yacLC0tuX9kGj2xwTXGjk/hThk2lQJgUVb9h2lOyq7iM33U5yaJg1j3rAJLBrVjnnBd3KyF0Udmaeuhi/jS+wnef8oiafKu3+2rVqRioWhjVf4fKpH+eOlNzALCFRi94SQM4xEAJajRWc8zmLRTqcPhjHdGkz7U=

@@ -22,7 +22,7 @@ Opener = Callable[[Dial, float], ByteStream]
 
 MachineT = TypeVar("MachineT", bound=ExchangeConnection | HubConnection)
 
-# How long a peer that does not read may hold up what we send. A machine's own deadlines may be nearer.
+# How long a peer that does not read may hold up what we send, in seconds.
 _SEND_TIMEOUT = 5.0
 
 
@@ -117,12 +117,12 @@ class Driver(Generic[MachineT]):
             self._machine.stream_opened(time.monotonic())
 
     def flush(self) -> None:
+        """Send what the machine has to say; a stream that does not take it is finished."""
         data = self._machine.data_to_send()
         if not data or self._stream is None:
             return
-        timeout = min(self._machine.deadline - time.monotonic(), _SEND_TIMEOUT)
         try:
-            self._stream.send_all(data, timeout)
+            self._stream.send_all(data, _SEND_TIMEOUT)
         except OSError as error:
             # Half a message may be on its way: the stream is finished.
             self._broken = error
@@ -140,7 +140,7 @@ class Driver(Generic[MachineT]):
         except TimeoutError:
             now = time.monotonic()
             self._machine.handle_timeout(now)
-            if until <= now and self._machine.deadline > now:
+            if until <= now and math.isfinite(self._machine.deadline):
                 raise
         except OSError as error:
             self._broken = error

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from etorox_proto.simulator._market import INSTRUMENTS, Instrument, Published, SimulatedMarket
+from etorox_proto.simulator._market import INSTRUMENTS, BookSnapshot, Instrument, Published, SimulatedMarket
 from etorox_proto.simulator._service import PRIVATE_EVENT, PUBLIC_EVENT, Simulator, SimulatorConnection
 
 __all__ = [
     "INSTRUMENTS",
     "PRIVATE_EVENT",
     "PUBLIC_EVENT",
+    "BookSnapshot",
     "Instrument",
     "Published",
     "SimulatedMarket",

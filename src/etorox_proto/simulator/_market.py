@@ -14,6 +14,7 @@ import datetime
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import final
 
 from etorox_proto.signalr import LocalProtocolError
 from etorox_proto.simulator._orderflow import Draws
@@ -40,6 +41,7 @@ INSTRUMENTS: tuple[Instrument, ...] = tuple(
 """The instruments that a market has unless told otherwise."""
 
 
+@final
 class SimulatedMarket:
     """A market of several instruments, each with an order book and traders of its own.
 

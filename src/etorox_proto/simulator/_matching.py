@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, final
 
 import msgspec
 
@@ -59,6 +59,7 @@ class _Side:
         del self.keys[bisect.bisect_left(self.keys, key)]
 
 
+@final
 class OrderBook:
     """The resting orders of one instrument."""
 

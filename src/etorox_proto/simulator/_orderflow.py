@@ -12,6 +12,7 @@ a plausible market.
 from __future__ import annotations
 
 import random
+from typing import final
 
 import msgspec
 
@@ -73,6 +74,7 @@ class Cancel(msgspec.Struct, frozen=True):
     index: int
 
 
+@final
 class OrderFlow:
     """What the traders of one instrument do.
 

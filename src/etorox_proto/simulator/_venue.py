@@ -28,7 +28,7 @@ from __future__ import annotations
 import datetime
 import decimal
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import msgspec
 
@@ -129,6 +129,7 @@ class _CustomerOrder(Order, eq=False, kw_only=True):
     expiration_date: datetime.datetime | None
 
 
+@final
 class Owners:
     """The registered customers, and which new orders are theirs.
 
@@ -157,6 +158,7 @@ class Owners:
         )
 
 
+@final
 class Venue:
     """The trading of one instrument, which begins with an empty book.
 

@@ -19,6 +19,7 @@ class SelectorTransport:
         self._tls = tls or ssl.create_default_context()
         self._socket: socket.socket | None = None
         self._unsent = b""
+        self._broken: OSError | None = None
 
     def run(self, deliver: Callable[[ExchangeEvent], None]) -> ConnectionFailed | None:
         """Run until the connection ends.
@@ -27,7 +28,7 @@ class SelectorTransport:
             deliver: gets every event but `Dial` and `Closed`. It may call commands of the connection.
 
         Returns:
-            Why it ended; None if our own `close` ended it.
+            Why it ended, with the socket's own error as its cause; None if our own `close` ended it.
         """
         try:
             while True:
@@ -39,6 +40,8 @@ class SelectorTransport:
                         self._open(dial)
                     case Closed(error):
                         self._flush()
+                        if error is not None:
+                            error.__cause__ = self._broken
                         return error
                     case event:
                         deliver(event)
@@ -53,7 +56,9 @@ class SelectorTransport:
             self._socket = sock
             if dial.tls:
                 self._socket = self._tls.wrap_socket(sock, server_hostname=dial.server_name)
-        except OSError:
+        except OSError as error:
+            self._broken = error
+            self._connection.handle_timeout(time.monotonic())  # it knows what was too late, if that was the reason
             self._ended()
         else:
             self._socket.setblocking(False)
@@ -69,7 +74,8 @@ class SelectorTransport:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
-        except OSError:
+        except OSError as error:
+            self._broken = error
             self._ended()
 
     def _wait(self) -> None:
@@ -96,7 +102,8 @@ class SelectorTransport:
             data = self._socket.recv(65_536)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
-        except OSError:
+        except OSError as error:
+            self._broken = error
             data = b""
         if data:
             self._connection.receive_data(data, time.monotonic())

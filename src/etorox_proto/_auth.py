@@ -1,30 +1,27 @@
 """Who the client is: private keys, signatures, and the argument of `setup`.
 
-Knows every form in which the exchange and its guide hand out a private key, what is signed, and how. Knows
-nothing of connections: `ExchangeConnection` calls `setup_argument` once for each attempt, the embedded
-exchange verifies with `PublicKey`, and people who keep their key elsewhere bring a `Signer` of their own.
+Knows how a private key is decrypted and loaded, what is signed, and how. Knows nothing of connections:
+`ExchangeConnection` calls `setup_argument` once for each attempt, the embedded exchange verifies with `PublicKey`, and
+people who keep their key elsewhere bring a `Signer` of their own.
 
-A key is told by its DER structure, never by the label around it, because people wrap the guide's bare base64
-in whatever label comes to mind. So there are three steps: take off the wrapping (`_unwrap`), look at the
-structure (`_structure`), load what can be loaded. No error holds any part of a key or passphrase, and none is
-chained to an error that does.
+`_key_text` takes off the wrapping and tells what is inside; this module loads what can be loaded, with `cryptography`,
+which takes longer to import than the rest of the package: it is imported when a key is used, and never by those who
+bring their own `Signer`. No error holds any part of a key or passphrase, and none is chained to an error that does.
 
 Sources: the exchange's streaming documentation, authentication; RFC 8018 (encrypted PKCS#8), RFC 8017 (RSA).
 """
-# ruff: noqa: PLC0415 - `cryptography` takes longer to import than the rest of the package, and only this
-# module uses it: it is imported when a key is used, and never by those who bring their own `Signer`.
 
 from __future__ import annotations
 
 import base64
-import codecs
 import hashlib
 import re
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, final
 
 from etorox_proto._errors import CredentialsError, SigningFailed
+from etorox_proto._key_text import password_bytes, read_source, unwrap
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -99,7 +96,7 @@ class PublicKey:
         from cryptography.hazmat.primitives.serialization import load_der_public_key
 
         name = "the public key"
-        structure, der, wrapping = _unwrap(name, pem)
+        structure, der, wrapping = unwrap(name, pem)
         if structure != "a public key":
             got = "a private key" if structure.endswith(("PKCS#8", "PKCS#1")) else structure
             raise CredentialsError(f"{name} cannot be used: expected an RSA public key, got {got}")
@@ -291,9 +288,9 @@ def load_private_key(source: str | bytes | Path, passphrase: str | bytes | None 
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 
-    password = _password(passphrase)
-    name, content = _read(source)
-    structure, data, wrapping = _unwrap(name, content)
+    password = password_bytes(passphrase)
+    name, content = read_source(source)
+    structure, data, wrapping = unwrap(name, content)
     form, encrypted = structure.removeprefix("encrypted "), structure.startswith("encrypted ")
     if form not in {"PKCS#8", "PKCS#1"}:
         raise CredentialsError(f"{name} cannot be used: expected an RSA private key, got {structure}")
@@ -347,26 +344,7 @@ def generate_private_key(bits: int = 2048) -> str:
 # password derives the same cipher key as the empty one.
 _EMPTY = b"\0"
 
-_LONGEST_SOURCE = 65536  # bytes; a key of 16384 bits takes 13 KB as PEM
 _SHORTEST_MODULUS = 62  # bytes; RFC 8017, section 9.2: 51 of DigestInfo for SHA-256, 11 of padding
-
-# RFC 1421: a dash inside a block can only be part of a header such as DEK-Info; five begin another line.
-_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----((?:(?!-----).)*)-----END \1-----", re.DOTALL)
-_HEADERS = re.compile(r"(?:\s*[A-Za-z-]+:\s*\S+)*")
-# With an initialisation vector shorter than the cipher takes, `cryptography` panics instead of raising.
-_CIPHER = re.compile(r"DEK-Info:\s*(AES-(?:128|192|256)-CBC,[0-9A-Fa-f]{32}|DES-EDE3-CBC,[0-9A-Fa-f]{16})(?!\S)")
-
-# The tags of a DER sequence's members tell what it is; the first row that fits decides.
-_STRUCTURES = (
-    (re.compile(rb"\x02\x30\x04"), "PKCS#8"),  # version, algorithm, key
-    (re.compile(rb"\x30\x04\Z"), "encrypted PKCS#8"),  # algorithm, ciphertext
-    (re.compile(rb"\x02{9}"), "PKCS#1"),  # version, n, e, d, p, q, dp, dq, qinv
-    (re.compile(rb"\x30\x03\Z|\x02\x02\Z"), "a public key"),  # algorithm, key; or n, e
-    (re.compile(rb"\x30\x30\x03\Z"), "a certificate"),  # content, algorithm, signature; also its request
-    (re.compile(rb"\x02\x30\x30\Z"), "a PKCS#12 container, out of which the key must be taken first"),
-    (re.compile(rb"\x02\x04"), "an EC private key"),  # version, key
-    (re.compile(rb"\x02{6}\Z"), "a DSA private key"),  # version, p, q, g, y, x
-)
 
 
 def _setup_payload(nonce: str, timestamp: int) -> bytes:
@@ -383,133 +361,3 @@ def _scheme() -> tuple[PKCS1v15, SHA256]:
 def _check_length(name: str, bits: int) -> None:
     if (bits + 7) // 8 < _SHORTEST_MODULUS:
         raise CredentialsError(f"{name} has {bits} bits: too short to sign with SHA-256, which takes 489")
-
-
-def _password(passphrase: object) -> bytes:
-    """The passphrase as bytes; `b""` for the empty one."""
-    if passphrase is None:
-        return b""
-    if isinstance(passphrase, bytes):
-        return passphrase
-    if not isinstance(passphrase, str):
-        raise CredentialsError(f"the passphrase must be str, bytes or None, not {type(passphrase).__name__}")
-    try:
-        return passphrase.encode()
-    except UnicodeEncodeError:
-        reason = "the passphrase is not valid Unicode: pass it as bytes"
-    # Not from inside the handler: the error there holds the passphrase, and would be this one's `__context__`.
-    raise CredentialsError(reason)
-
-
-def _read(source: object) -> tuple[str, str | bytes]:
-    """What to call the source in an error, and its content."""
-    if isinstance(source, str | bytes):
-        return "the private key", source
-    if not isinstance(source, PurePath):
-        kind = type(source).__name__
-        raise CredentialsError(f"the private key must be str, bytes or pathlib.Path, not {kind}")
-    # A key's text, made into a Path by mistake, must not come back in the message: an RSA key is longer, PEM
-    # has line ends, and a short key of another kind is base64 of a DER sequence.
-    path = str(source)
-    shown = len(path) <= 255 and path.isprintable() and not re.match(r"M[A-P][A-Za-z0-9+/]{38,}=*\Z", path)
-    name = f"the private key in {path}" if shown else "the private key in that file"
-    try:
-        with Path(source).open("rb") as file:
-            return name, file.read(_LONGEST_SOURCE + 1)
-    except OSError as error:
-        reason = error.strerror
-    except ValueError:
-        reason = "no file can have this name"
-    raise CredentialsError(f"{name} cannot be read: {reason}")
-
-
-def _unwrap(name: str, content: str | bytes) -> tuple[str, bytes, str]:
-    """Take off the wrapping: the key's structure, its DER, and what the wrapping was.
-
-    PKCS#1 that is encrypted in the traditional way has no DER before it is decrypted, and stays PEM.
-    """
-    if len(content) > _LONGEST_SOURCE:
-        raise CredentialsError(f"{name} is longer than {_LONGEST_SOURCE // 1024} KiB, which no key is")
-    if isinstance(content, bytes) and content.startswith(b"0") and b"-----BEGIN" not in content:
-        return _structure(name, content), content, "DER"
-    text = _text(content)
-    if not text.strip():
-        raise CredentialsError(f"{name} is empty")
-    blocks: list[tuple[str, str]] = _PEM.findall(text)
-    private = [block for block in blocks if block[0].endswith("PRIVATE KEY")]
-    if len(private) > 1:
-        raise CredentialsError(f"{name} is ambiguous: there are {len(private)} private keys")
-    if not blocks and "-----" in text:
-        raise CredentialsError(f"{name} is incomplete: its -----BEGIN and -----END lines do not match")
-    if not blocks:
-        bare = "".join(text.split()).strip("\"'")
-        der = _decode(bare)
-        hint = ""
-        if isinstance(content, str) and len(content) <= 255 and len(content.splitlines()) == 1:
-            hint = "; pass a pathlib.Path to read a file"
-        # "MI" begins every DER sequence of 128 bytes or more: a text that begins so is meant to be a key.
-        if not bare.startswith("MI") and not der.startswith(b"\x30"):
-            raise CredentialsError(f"{name} is no key, neither as PEM nor as base64 nor as DER{hint}")
-        return _structure(name, der, hint), der, "bare base64"
-
-    label, body = (private or blocks)[0]
-    if label == "OPENSSH PRIVATE KEY":
-        raise CredentialsError(f"{name} is in OpenSSH's own format: convert it to PKCS#8 first")
-    headers = _HEADERS.match(body)
-    assert headers is not None, "the pattern matches nothing, too"
-    der = _decode(body[headers.end() :])
-    if "DEK-Info" not in headers[0]:
-        return _structure(name, der), der, "PEM"
-    cipher = _CIPHER.search(headers[0])
-    if cipher is None:
-        raise CredentialsError(f"{name} is encrypted with a cipher that is unknown here, or damaged")
-    # Old versions of `cryptography` leave PEM to OpenSSL, which wants lines of 64 characters.
-    wrapped = "\n".join(re.findall(".{1,64}", base64.b64encode(der).decode("ascii")))
-    lines = f"Proc-Type: 4,ENCRYPTED\nDEK-Info: {cipher[1]}\n\n{wrapped}"
-    return "encrypted PKCS#1", f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode(), "PEM"
-
-
-def _text(content: str | bytes) -> str:
-    if isinstance(content, bytes):
-        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        # Whatever cannot be decoded is replaced: an exception would carry the content along.
-        content = content.decode("utf-16" if utf16 else "utf-8", errors="replace")
-    return content.lstrip("\ufeff").replace("\\r", "").replace("\\n", "\n")
-
-
-def _decode(text: str) -> bytes:
-    """The bytes behind base64 with whitespace in it; `b""` if it is none."""
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except ValueError:
-        return b""
-
-
-def _structure(name: str, der: bytes, hint: str = "") -> str:
-    """What the DER is, by `_STRUCTURES`."""
-    tags = _tags(der)
-    if tags is None:
-        raise CredentialsError(f"{name} is incomplete or damaged{hint}")
-    for pattern, structure in _STRUCTURES:
-        if pattern.match(tags):
-            return structure
-    raise CredentialsError(f"{name} is no key: it is DER of something else{hint}")
-
-
-def _tags(der: bytes) -> bytes | None:
-    """The tags of a DER sequence's members; None if it is no sequence, or lengths do not add up (X.690)."""
-    tags = bytearray()
-    position = 0
-    while position + 2 <= len(der):
-        tag, length = der[position : position + 2]
-        position += 2
-        if length >= 0x80:
-            octets = length - 0x80
-            length = int.from_bytes(der[position : position + octets], "big")
-            position += octets
-        tags.append(tag)
-        if len(tags) > 1:
-            position += length
-        elif tag != 0x30 or position + length != len(der):
-            return None
-    return bytes(tags[1:]) if tags and position == len(der) else None

@@ -18,7 +18,7 @@ from typing import Any, assert_never, final
 
 from etorox_proto._auth import Credentials, setup_argument
 from etorox_proto._config import ExchangeConfig
-from etorox_proto._errors import SetupRefused, SubscriptionFailed
+from etorox_proto._errors import SetupRefused, SigningFailed, SubscriptionFailed
 from etorox_proto._events import EventReceived, ExchangeEvent, Ready, SubscriptionEnded
 from etorox_proto._subscription import Subscription, Topic
 from etorox_proto.signalr import (
@@ -91,7 +91,10 @@ class ExchangeConnection:
         self._credentials = credentials
         self._epoch = unix_time - now
         self._nonce = nonce
-        self._hub = HubConnection(config.hub_config(credentials.api_key, correlation_id), now=now)
+        self._signature = ""
+        self._hub = HubConnection(
+            config.hub_config(credentials.api_key, correlation_id), now=now, greet=self._authenticate
+        )
         self._events: deque[ExchangeEvent] = deque()
         self._setup: Call | None = None
         self._setup_deadline = math.inf
@@ -118,6 +121,8 @@ class ExchangeConnection:
                 return ExchangeState.CLOSING
             case State.CLOSED:
                 return ExchangeState.CLOSED
+            case _:
+                assert_never(self._hub.state)
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -142,7 +147,7 @@ class ExchangeConnection:
 
     def handle_timeout(self, now: float) -> None:
         """Time has passed. Early or repeated calls do nothing; each due deadline is moved on or closes."""
-        if self._setup_deadline <= now:
+        if self._setup_deadline < math.inf and self._setup_deadline <= now:
             seconds = self._config.setup_timeout
             self._fail(TimedOut("setup", seconds, "the exchange did not answer setup"), now)
         self._hub.handle_timeout(now)
@@ -236,7 +241,7 @@ class ExchangeConnection:
                     else:
                         self._subscription_ended(self._subscriptions.pop(call), error)
                 case Connected():
-                    self._authenticate(now)
+                    pass  # `setup` has been sent already
                 case Dial():
                     self._events.append(event)
                 case InvocationReceived():
@@ -244,20 +249,23 @@ class ExchangeConnection:
                 case Closed():
                     self._setup_deadline = math.inf
                     # Our own reason came first, even if the exchange hung up in the same breath.
-                    self._events.append(event if self._failure is None else Closed(self._failure))
+                    reason = self._failure or event.error
+                    if reason is not None:
+                        reason.redact(*self._secrets)
+                    self._events.append(Closed(reason))
                 case _:
                     assert_never(event)
 
     def _authenticate(self, now: float) -> None:
-        timestamp = int((self._epoch + now) * 1000)
+        milliseconds = (self._epoch + now) * 1000
+        if not math.isfinite(milliseconds):
+            raise SigningFailed(f"expected a time that a timestamp can tell, got {milliseconds}")
+        argument = setup_argument(self._credentials, nonce=self._nonce, timestamp=int(milliseconds))
+        self._signature = str(argument["signature"])
         try:
-            argument = setup_argument(self._credentials, nonce=self._nonce, timestamp=timestamp)
-        except ConnectionFailed as error:
-            self._fail(error, now)
-            return
-        if self._hub.state is not State.CONNECTED:
-            return  # what came behind the handshake has ended it already
-        self._setup = self._hub.invoke("setup", [argument], now=now)
+            self._setup = self._hub.invoke("setup", [argument], now=now)
+        except LocalProtocolError as error:
+            raise SigningFailed(f"setup cannot be sent: {error}") from None
         self._setup_deadline = now + self._config.setup_timeout
 
     def _setup_answered(self, result: Any, error: CallError | None, now: float) -> None:
@@ -269,7 +277,7 @@ class ExchangeConnection:
             case None:
                 answer = result if isinstance(result, dict) else {"result": result}
                 said = ": ".join(str(answer[key]) for key in ("status", "message") if key in answer) or "no status"
-                text = f"expected the exchange to answer setup with success, got {self._redact(said)}"
+                text = f"the exchange refused setup: {self._redact(said)}"
                 self._fail(SetupRefused(text, result=answer), now)
             case CallLost() | CallCancelled():
                 pass  # the connection is ending, for the reason that `Closed` gives
@@ -286,7 +294,9 @@ class ExchangeConnection:
             case _:
                 topics = f"{', '.join(subscription.channels)} ({subscription.event})"
                 failed = SubscriptionFailed(f"the subscription to {topics} failed: {self._redact(str(error))}")
-                failed.__cause__, error = error, failed
+                if self._redact(str(error)) == str(error):
+                    failed.__cause__ = error
+                error = failed
         self._events.append(SubscriptionEnded(subscription, error))
 
     def _fail(self, error: ConnectionFailed, now: float) -> None:
@@ -297,4 +307,10 @@ class ExchangeConnection:
 
     def _redact(self, text: str) -> str:
         """A server's text may quote what it was sent."""
-        return text.replace(self._credentials.api_key, "***")
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return self._hub.redact(text)
+
+    @property
+    def _secrets(self) -> list[str]:
+        return [secret for secret in (self._credentials.api_key, self._signature) if secret]

@@ -71,17 +71,14 @@ class _Event(
     name: ClassVar[str]
 
 
-class OrderCreated(_Event, frozen=True, kw_only=True, tag="order_created"):
-    """An order was placed. `strategy` and `tif` are present in the private form only."""
-
-    name: ClassVar[str] = "order_created"
+class _Order(_Event, frozen=True, kw_only=True):
+    """What the events of orders share. `strategy`, `tif` and `expiration_date` are in the private forms only."""
 
     id: str
     side: Side
     volume: Decimal
     price: Decimal
     state: str
-    updated_at: datetime.datetime
     strategy: str | None = None
     tif: str | None = None
     expiration_date: datetime.datetime | None = None
@@ -91,40 +88,31 @@ class OrderCreated(_Event, frozen=True, kw_only=True, tag="order_created"):
         """Whether this is the form that only the order's owner receives."""
         return self.strategy is not None
 
+
+class _UpdatedOrder(_Order, frozen=True, kw_only=True):
+    updated_at: datetime.datetime
+
     @property
     def at(self) -> datetime.datetime:
         """When it happened, UTC."""
         return self.updated_at
 
 
-class OrderUpdated(_Event, frozen=True, kw_only=True, tag="order_updated"):
+class OrderCreated(_UpdatedOrder, frozen=True, kw_only=True, tag="order_created"):
+    """An order was placed."""
+
+    name: ClassVar[str] = "order_created"
+
+
+class OrderUpdated(_UpdatedOrder, frozen=True, kw_only=True, tag="order_updated"):
     """An order was filled in part: `delta` is the (negative) change of `volume`. On the wire delta is a string."""
 
     name: ClassVar[str] = "order_updated"
 
-    id: str
-    side: Side
-    volume: Decimal
-    price: Decimal
     delta: Decimal
-    state: str
-    updated_at: datetime.datetime
-    strategy: str | None = None
-    tif: str | None = None
-    expiration_date: datetime.datetime | None = None
-
-    @property
-    def is_private(self) -> bool:
-        """Whether this is the form that only the order's owner receives."""
-        return self.strategy is not None
-
-    @property
-    def at(self) -> datetime.datetime:
-        """When it happened, UTC."""
-        return self.updated_at
 
 
-class OrderCanceled(_Event, frozen=True, kw_only=True, tag="order_canceled"):
+class OrderCanceled(_Order, frozen=True, kw_only=True, tag="order_canceled"):
     """An order was cancelled: the event is spelled with one l, its state `cancelled` with two.
 
     The public form names its time `update_at` and tells `origin_volume`; the private form says `updated_at`.
@@ -133,23 +121,10 @@ class OrderCanceled(_Event, frozen=True, kw_only=True, tag="order_canceled"):
 
     name: ClassVar[str] = "order_canceled"
 
-    id: str
-    side: Side
-    volume: Decimal
-    price: Decimal
     delta: Decimal
-    state: str
     origin_volume: Decimal | None = None
     update_at: datetime.datetime | None = None
     updated_at: datetime.datetime | None = None
-    strategy: str | None = None
-    tif: str | None = None
-    expiration_date: datetime.datetime | None = None
-
-    @property
-    def is_private(self) -> bool:
-        """Whether this is the form that only the order's owner receives."""
-        return self.strategy is not None
 
     @property
     def at(self) -> datetime.datetime | None:
@@ -157,31 +132,12 @@ class OrderCanceled(_Event, frozen=True, kw_only=True, tag="order_canceled"):
         return self.update_at if self.updated_at is None else self.updated_at
 
 
-class OrderCompleted(_Event, frozen=True, kw_only=True, tag="order_completed"):
+class OrderCompleted(_UpdatedOrder, frozen=True, kw_only=True, tag="order_completed"):
     """An order was filled to the end. The private form has `strategy` and no `delta`."""
 
     name: ClassVar[str] = "order_completed"
 
-    id: str
-    side: Side
-    volume: Decimal
-    price: Decimal
-    state: str
-    updated_at: datetime.datetime
     delta: Decimal | None = None
-    strategy: str | None = None
-    tif: str | None = None
-    expiration_date: datetime.datetime | None = None
-
-    @property
-    def is_private(self) -> bool:
-        """Whether this is the form that only the order's owner receives."""
-        return self.strategy is not None
-
-    @property
-    def at(self) -> datetime.datetime:
-        """When it happened, UTC."""
-        return self.updated_at
 
 
 class TradeCompleted(_Event, frozen=True, kw_only=True, tag="trade_completed"):
@@ -335,7 +291,7 @@ def row_decoder(rows: type[Row]) -> Callable[[Buffer], Row | UnknownEvent]:
         try:
             return decode(item)
         except msgspec.ValidationError:
-            return UnknownEvent(name=None, data=_plain.decode(item))
+            return _unknown(_plain.decode(item))
 
     return decode_row
 
@@ -356,9 +312,9 @@ def event_fields(event: MarketEvent) -> dict[str, Any]:
             value = value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         fields[field] = value
     if isinstance(event, OrderUpdated):
-        fields["delta"] = format(event.delta, "f")
+        fields["delta"] = _digits(event.delta)
     elif isinstance(event, TradeCompleted) and event.amount is not None:
-        fields["amount"] = format(event.amount, ".18f")
+        fields["amount"] = _digits(event.amount, ".18f")
     if event.snapshot_id is not None:
         fields["snapshot_id"] = str(event.snapshot_id)
     fields.update(event.extra)
@@ -378,21 +334,27 @@ def encode_event(event: MarketEvent, fields: Sequence[str] | None = None) -> byt
     return _encoder.encode(spelled)
 
 
+def _digits(number: Decimal, form: str = "f") -> str:
+    """The number as text without an exponent, unless that would be absurdly long."""
+    return format(number, form) if number.is_finite() and abs(number.adjusted()) < 100 else str(number)
+
+
+def _unknown(data: Any) -> UnknownEvent:
+    name = data.get("name") if isinstance(data, dict) else None
+    return UnknownEvent(name=name if isinstance(name, str) else None, data=data)
+
+
 def _decode_slowly(item: Buffer) -> MarketEvent:
     """Decode what no documented form fits as it is: separate the new fields, or give the data as they are."""
     data = _plain.decode(item)
-    if not isinstance(data, dict):
-        return UnknownEvent(name=None, data=data)
-    name = data.get("name")
-    if not isinstance(name, str):
-        return UnknownEvent(name=None, data=data)
-    documented = _BY_NAME.get(name)
+    unknown = _unknown(data)
+    documented = None if unknown.name is None else _BY_NAME.get(unknown.name)
     if documented is None:
-        return UnknownEvent(name=name, data=data)
+        return unknown
     known = {"name", *documented.__struct_encode_fields__}
     try:
         event: MarketEvent = msgspec.convert({k: v for k, v in data.items() if k in known}, documented, strict=False)
     except msgspec.ValidationError:
-        return UnknownEvent(name=name, data=data)
+        return unknown
     extra = {k: v for k, v in data.items() if k not in known}
     return msgspec.structs.replace(event, extra=MappingProxyType(extra))

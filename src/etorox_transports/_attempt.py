@@ -38,7 +38,10 @@ def dial_failed(dial: Dial, error: OSError) -> DialFailed:
     """The one clear error for a stream that could not be opened; `error` becomes its cause."""
     match error:
         case ssl.SSLCertVerificationError():
-            what = f"its certificate was not accepted ({error.verify_message}); trust its authority with an SSLContext, or --ca-file in the command"
+            what = (
+                f"its certificate was not accepted ({error.verify_message}); trust its authority with an SSLContext, "
+                "or --ca-file in the command"
+            )
         case ssl.SSLError():
             what = f"TLS failed ({error.reason or error}); does it speak TLS at this port?"
         case _:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from etorox_proto import Closed, ConnectionFailed, Dial, ExchangeConnection
 from etorox_proto.signalr import HubConnection
 from etorox_transports._sockets import ByteStream
 
-__all__ = ["Driver", "Opener"]
+__all__ = ["Driver", "MachineT", "Opener"]
 
 Opener = Callable[[Dial, float], ByteStream]
 """Opens the stream that a `Dial` asks for, within so many seconds; raises OSError or `DialFailed`."""
@@ -27,14 +26,23 @@ _SEND_TIMEOUT = 5.0
 
 
 class Driver(Generic[MachineT]):
-    """Drives one machine over one byte stream after the other; a context manager that closes."""
+    """Drives one machine over one byte stream after the other.
+
+    Attributes:
+        machine: what it drives.
+    """
 
     def __init__(self, machine: MachineT, open_stream: Opener) -> None:
-        self._machine: MachineT = machine
+        self.machine: MachineT = machine
         self._open_stream = open_stream
         self._stream: ByteStream | None = None
         self._broken: OSError | None = None
         self._end: Closed | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the machine's last event has come."""
+        return self._end is not None
 
     def open(self, opened: type[Any]) -> None:
         """Run until the machine says that it is open.
@@ -49,29 +57,17 @@ class Driver(Generic[MachineT]):
             if not isinstance(self.next_event(math.inf), opened):
                 self.raise_end()
         except BaseException:
-            self._drop_stream()
+            self.drop()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        # No goodbye: a finaliser must not wait for the network.
-        self._drop_stream()
 
     def close(self) -> None:
         """Say goodbye, wait a few seconds at most for the answer, close. Calling it again does nothing."""
-        self._machine.close(now=time.monotonic())
+        self.machine.close(now=time.monotonic())
         try:
             while self.next_event(math.inf) is not None:
                 pass
         finally:
-            self._drop_stream()
+            self.drop()
 
     def next_event(self, until: float) -> Any:
         """The machine's next event; None once it is closed.
@@ -81,7 +77,7 @@ class Driver(Generic[MachineT]):
         """
         while self._end is None:
             self.flush()
-            event = self._machine.next_event()
+            event = self.machine.next_event()
             match event:
                 case None:
                     self._wait(until)
@@ -90,7 +86,7 @@ class Driver(Generic[MachineT]):
                 case Closed():
                     self._end = event
                     self.flush()
-                    self._drop_stream()
+                    self.drop()
                 case _:
                     return event
         return None
@@ -102,23 +98,23 @@ class Driver(Generic[MachineT]):
             raise self._end.error.with_traceback(None) from self._broken
 
     def _dial(self, dial: Dial) -> None:
-        self._drop_stream()
-        timeout = self._machine.deadline - time.monotonic()
+        self.drop()
+        timeout = self.machine.deadline - time.monotonic()
         try:
             self._stream = self._open_stream(dial, timeout)
         except TimeoutError:
             # The machine knows what was too late; if its clock disagrees by a hair, the end of the stream will do.
-            self._machine.handle_timeout(time.monotonic())
-            self._machine.receive_data(b"", time.monotonic())
+            self.machine.handle_timeout(time.monotonic())
+            self.machine.receive_data(b"", time.monotonic())
         except (OSError, ConnectionFailed):
-            self._machine.close(wait=False, now=time.monotonic())
+            self.machine.close(wait=False, now=time.monotonic())
             raise
         else:
-            self._machine.stream_opened(time.monotonic())
+            self.machine.stream_opened(time.monotonic())
 
     def flush(self) -> None:
         """Send what the machine has to say; a stream that does not take it is finished."""
-        data = self._machine.data_to_send()
+        data = self.machine.data_to_send()
         if not data or self._stream is None:
             return
         try:
@@ -126,29 +122,30 @@ class Driver(Generic[MachineT]):
         except OSError as error:
             # Half a message may be on its way: the stream is finished.
             self._broken = error
-            self._drop_stream()
-            self._machine.receive_data(b"", time.monotonic())
+            self.drop()
+            self.machine.receive_data(b"", time.monotonic())
 
     def _wait(self, until: float) -> None:
         """Wait for bytes until the earlier of `until` and the machine's deadline, and tell the machine."""
         now = time.monotonic()
-        deadline = min(until, self._machine.deadline)
+        deadline = min(until, self.machine.deadline)
         assert self._stream is not None, "a machine with nothing to say waits on a stream"
         try:
             # Even if the deadline has passed: bytes that have arrived are signs of life and come first.
             data = self._stream.receive(max(deadline - now, 0.0))
         except TimeoutError:
             now = time.monotonic()
-            self._machine.handle_timeout(now)
-            if until <= now and math.isfinite(self._machine.deadline):
+            self.machine.handle_timeout(now)
+            if until <= now and math.isfinite(self.machine.deadline):
                 raise
         except OSError as error:
             self._broken = error
-            self._machine.receive_data(b"", time.monotonic())
+            self.machine.receive_data(b"", time.monotonic())
         else:
-            self._machine.receive_data(data, time.monotonic())
+            self.machine.receive_data(data, time.monotonic())
 
-    def _drop_stream(self) -> None:
-        stream, self._stream = getattr(self, "_stream", None), None
+    def drop(self) -> None:
+        """Close the stream as it is, without a goodbye."""
+        stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()

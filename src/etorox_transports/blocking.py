@@ -14,12 +14,12 @@ import math
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, final
+from types import TracebackType
+from typing import Any, Generic, Self, final
 
 from etorox_proto import (
-    CallError,
     CallLost,
     Credentials,
     EventReceived,
@@ -39,8 +39,8 @@ from etorox_proto.signalr import (
     ItemReceived,
 )
 from etorox_transports._attempt import new_exchange_connection
-from etorox_transports._errors import FeedOverflow
-from etorox_transports._loop import Driver, Opener
+from etorox_transports._feed import Feed
+from etorox_transports._loop import Driver, MachineT, Opener
 from etorox_transports._sockets import ByteStream, SocketStream, open_socket
 
 __all__ = ["ByteStream", "Exchange", "Feed", "Hub", "Opener", "SocketStream", "connect", "connect_hub", "open_socket"]
@@ -100,106 +100,47 @@ def connect_hub(
     return Hub(connection, open or partial(open_socket, ssl_context=ssl_context), feed_capacity=feed_capacity)
 
 
-@final
-class Feed:
-    """The events of one subscription, or the items of one stream, in order; iterate it.
+class _Closing(Generic[MachineT]):
+    """What an `Exchange` and a `Hub` share: one driver, and its end."""
 
-    Iteration ends when the subscription ends in good order. It raises `SubscriptionFailed` (for a hub's stream, the
-    `CallError`) if the server refused or broke it off, and the connection's own error if that ended.
+    def __init__(self, connection: MachineT, open_stream: Opener, opened: type[Any]) -> None:
+        self._driver = Driver(connection, open_stream)
+        self._driver.open(opened)
 
-    Attributes:
-        handle: the machine's handle, a `Subscription` or a `Call`.
-        dropped: how many events were dropped because nobody read them; `FeedOverflow` is raised in their place.
-    """
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._driver.machine!r}>"
 
-    def __init__(
-        self, handle: Subscription | Call, pump: Callable[[float], bool], end: Callable[[], None], capacity: int
-    ) -> None:
-        self.handle = handle
-        self.dropped = 0
-        self._pump = pump
-        self._end = end
-        self._capacity = capacity
-        self._waiting: deque[Any] = deque()
-        self._missed = 0
-        self._closed = False
-        self._ended = False
-        self._error: CallError | None = None
-
-    def __iter__(self) -> Iterator[Any]:
+    def __enter__(self) -> Self:
         return self
 
-    def __next__(self) -> Any:
-        return self._take(math.inf)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
-    def next(self, timeout: float) -> Any:
-        """The next event.
-
-        Args:
-            timeout: how many seconds to wait for it; the connection is kept alive meanwhile.
-
-        Raises:
-            TimeoutError: none came; the feed goes on.
-            StopIteration: the subscription has ended.
-        """
-        return self._take(time.monotonic() + timeout)
-
-    def close(self) -> None:
-        """End the subscription; what waits in the feed, or still comes, is dropped."""
-        self._closed = True
-        self._waiting.clear()
-        self._end()
-
-    def put(self, item: Any) -> None:
-        """The adapter's side: one more event."""
-        if self._closed:
-            return
-        if len(self._waiting) < self._capacity and not self._missed:
-            self._waiting.append(item)
-        else:
-            self._missed += 1
-            self.dropped += 1
+    def __del__(self) -> None:
+        # No goodbye: a finaliser must not wait for the network.
+        if hasattr(self, "_driver"):
+            self._driver.drop()
 
     @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
+    def connection(self) -> MachineT:
+        """The machine, to look at."""
+        return self._driver.machine
 
-    def finish(self, error: CallError | None) -> None:
-        """The adapter's side: nothing more comes."""
-        self._ended = True
-        self._error = error
-
-    def _take(self, until: float) -> Any:
-        while not self._waiting:
-            if self._missed:
-                missed, self._missed = self._missed, 0
-                raise FeedOverflow(missed, self._capacity)
-            if self._ended:
-                if self._error is not None and not isinstance(self._error, CallLost):
-                    raise self._error.with_traceback(None)
-                if self._error is None or not self._pump(until):
-                    raise StopIteration
-                # The call was lost with the connection, whose own reason says more and comes in a moment.
-            else:
-                self._pump(until)
-        return self._waiting.popleft()
+    def close(self) -> None:
+        """Say goodbye, wait a few seconds at most for the answer, close. Calling it again does nothing."""
+        self._driver.close()
 
 
 @final
-class Exchange(Driver[ExchangeConnection]):
+class Exchange(_Closing[ExchangeConnection]):
     """An authenticated connection to the exchange; made by `connect`. A context manager that closes."""
 
     def __init__(self, connection: ExchangeConnection, open_stream: Opener, *, feed_capacity: int) -> None:
-        super().__init__(connection, open_stream)
         self._capacity = feed_capacity
         self._feeds: dict[Subscription, Feed] = {}
-        self.open(Ready)
-
-    @property
-    def connection(self) -> ExchangeConnection:
-        """The machine, to look at."""
-        return self._machine
+        super().__init__(connection, open_stream, Ready)
 
     def subscribe(
         self, channels: Sequence[str], *, event: str = "marketData", fields: Sequence[str] | None = None
@@ -214,10 +155,10 @@ class Exchange(Driver[ExchangeConnection]):
         Raises:
             LocalProtocolError: the subscription cannot be asked for; nothing was sent.
         """
-        subscription = self._machine.subscribe(channels, event=event, fields=fields, now=time.monotonic())
+        subscription = self.connection.subscribe(channels, event=event, fields=fields, now=time.monotonic())
         feed = Feed(subscription, self._pump, partial(self._unsubscribe, subscription), self._capacity)
         self._feeds[subscription] = feed
-        self.flush()
+        self._driver.flush()
         return feed
 
     def events(self) -> Iterator[EventReceived]:
@@ -226,7 +167,7 @@ class Exchange(Driver[ExchangeConnection]):
         Ends when the last subscription ends in good order. Raises as feeds do.
         """
         while self._feeds:
-            event = self.next_event(math.inf)
+            event = self._driver.next_event(math.inf)
             match event:
                 case EventReceived():
                     if not self._feeds[event.subscription].closed:
@@ -240,29 +181,29 @@ class Exchange(Driver[ExchangeConnection]):
                     pass  # the connection is ending, and says why in a moment
                 case _:
                     break
-        if self._end is not None:
-            self.raise_end()
+        if self._driver.ended:
+            self._driver.raise_end()
 
     def _pump(self, until: float) -> bool:
         """Take one event and give it to its feed; False once we have closed and there are no more."""
-        event = self.next_event(until)
+        event = self._driver.next_event(until)
         match event:
             case EventReceived(subscription, item):
                 self._feeds[subscription].put(item)
             case SubscriptionEnded(subscription, error):
                 self._feeds.pop(subscription).finish(error)
             case _:
-                self.raise_end()
+                self._driver.raise_end()
                 return False
         return True
 
     def _unsubscribe(self, subscription: Subscription) -> None:
-        self._machine.unsubscribe(subscription, now=time.monotonic())
-        self.flush()
+        self.connection.unsubscribe(subscription, now=time.monotonic())
+        self._driver.flush()
 
 
 @final
-class Hub(Driver[HubConnection]):
+class Hub(_Closing[HubConnection]):
     """A connection to any SignalR hub; made by `connect_hub`. A context manager that closes.
 
     Attributes:
@@ -271,17 +212,11 @@ class Hub(Driver[HubConnection]):
     """
 
     def __init__(self, connection: HubConnection, open_stream: Opener, *, feed_capacity: int) -> None:
-        super().__init__(connection, open_stream)
         self._capacity = feed_capacity
         self._feeds: dict[Call, Feed] = {}
         self._completed: dict[Call, Completed | None] = {}
         self.invocations: deque[InvocationReceived] = deque(maxlen=1_000)
-        self.open(Connected)
-
-    @property
-    def connection(self) -> HubConnection:
-        """The machine, to look at."""
-        return self._machine
+        super().__init__(connection, open_stream, Connected)
 
     def invoke(
         self,
@@ -306,14 +241,14 @@ class Hub(Driver[HubConnection]):
             ConnectionFailed: the connection ended; the `CallLost` that says whether it was sent is its context.
         """
         until = time.monotonic() + timeout
-        call = self._machine.invoke(target, arguments, result_type=result_type, headers=headers, now=time.monotonic())
+        call = self.connection.invoke(target, arguments, result_type=result_type, headers=headers, now=time.monotonic())
         self._completed[call] = None
         try:
             while (completed := self._completed[call]) is None:
                 self._pump(until)
         except TimeoutError:
-            self._machine.cancel(call, now=time.monotonic())
-            self.flush()
+            self.connection.cancel(call, now=time.monotonic())
+            self._driver.flush()
             raise
         finally:
             del self._completed[call]
@@ -341,20 +276,20 @@ class Hub(Driver[HubConnection]):
             item_type: what each item is decoded into.
             headers: hub message headers.
         """
-        call = self._machine.stream(target, arguments, item_type=item_type, headers=headers, now=time.monotonic())
+        call = self.connection.stream(target, arguments, item_type=item_type, headers=headers, now=time.monotonic())
         feed = Feed(call, self._pump, partial(self._cancel, call), self._capacity)
         self._feeds[call] = feed
-        self.flush()
+        self._driver.flush()
         return feed
 
     def send(self, target: str, *arguments: Any, headers: Mapping[str, str] | None = None) -> None:
         """Call a method without asking for an answer."""
-        self._machine.send(target, arguments, headers=headers, now=time.monotonic())
-        self.flush()
+        self.connection.send(target, arguments, headers=headers, now=time.monotonic())
+        self._driver.flush()
 
     def _pump(self, until: float) -> bool:
         """Take one event and give it to whoever waits for it; False once we have closed and there are no more."""
-        event = self.next_event(until)
+        event = self._driver.next_event(until)
         match event:
             case ItemReceived(call, item):
                 self._feeds[call].put(item)
@@ -366,10 +301,10 @@ class Hub(Driver[HubConnection]):
             case InvocationReceived():
                 self.invocations.append(event)
             case _:
-                self.raise_end()
+                self._driver.raise_end()
                 return False
         return True
 
     def _cancel(self, call: Call) -> None:
-        self._machine.cancel(call, now=time.monotonic())
-        self.flush()
+        self.connection.cancel(call, now=time.monotonic())
+        self._driver.flush()

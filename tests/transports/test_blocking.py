@@ -8,10 +8,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import trustme
+
 from etorox_proto import (
     ConnectionFailed,
     ConnectionLost,
@@ -39,7 +41,7 @@ from etorox_proto.signalr import (
     ServerConnection,
 )
 from etorox_transports import DialFailed, FeedOverflow
-from etorox_transports.blocking import ByteStream, SocketStream, connect, connect_hub, open_socket
+from etorox_transports.blocking import ByteStream, Hub, SocketStream, connect, connect_hub, open_socket
 from etorox_transports.cli._host import SimulatorHost
 
 API_KEY = "5c9d4a52-1f0c-4d0a-9a52-0a6d2b7f2a11"
@@ -48,8 +50,8 @@ CREDENTIALS = Credentials(API_KEY, KEY)
 
 
 @contextlib.contextmanager
-def exchange_host(**options: object) -> Iterator[SimulatorHost]:
-    with SimulatorHost({API_KEY: KEY.public_key}, **options) as host:  # type: ignore[arg-type]
+def exchange_host(**options: Any) -> Iterator[SimulatorHost]:
+    with SimulatorHost({API_KEY: KEY.public_key}, **options) as host:
         thread = host.run_in_thread()
         try:
             yield host
@@ -65,8 +67,8 @@ def host() -> Iterator[SimulatorHost]:
         yield host
 
 
-def config(host: SimulatorHost, **options: object) -> ExchangeConfig:
-    return ExchangeConfig(f"http://127.0.0.1:{host.port}", **options)  # type: ignore[arg-type]
+def config(host: SimulatorHost, **options: Any) -> ExchangeConfig:
+    return ExchangeConfig(f"http://127.0.0.1:{host.port}", **options)
 
 
 class TestExchange:
@@ -234,14 +236,14 @@ class TestTls:
 
 
 @contextlib.contextmanager
-def scripted_listener(*scripts: object) -> Iterator[int]:
+def scripted_listener(*scripts: Callable[[socket.socket], object]) -> Iterator[int]:
     """A listener that lets each script talk to one client, in turn."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         for script in scripts:
             with listener.accept()[0] as sock:
-                script(sock)  # type: ignore[operator]
+                script(sock)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -277,7 +279,7 @@ class TestFailures:
     def test_a_server_that_never_answers(self) -> None:
         done = threading.Event()
         with scripted_listener(lambda _sock: done.wait(5.0)) as port:
-            with pytest.raises(TimedOut, match="did not answer the negotiate request within 0.05 s"):
+            with pytest.raises(TimedOut, match=r"did not answer the negotiate request within 0.05 s"):
                 connect(ExchangeConfig(f"http://127.0.0.1:{port}", opening_timeout=0.05), CREDENTIALS)
             done.set()
 
@@ -327,10 +329,13 @@ class TestFailures:
             open_socket(Dial("127.0.0.1", host.port, tls=True, server_name="x"), 5.0, object())  # type: ignore[arg-type]
 
 
+Answer = Callable[[ServerConnection, InvocationReceived | Connected], None]
+
+
 class MemoryStream:
     """A byte stream to a `ServerConnection` in memory, whose hub does what `answer` says."""
 
-    def __init__(self, tokens: ConnectionTokens, answer: object) -> None:
+    def __init__(self, tokens: ConnectionTokens, answer: Answer) -> None:
         self.server = ServerConnection(ServerConfig(), tokens=tokens, now=time.monotonic())
         self.answer = answer
 
@@ -339,7 +344,7 @@ class MemoryStream:
         self.server.receive_data(data, time.monotonic())
         while (event := self.server.next_event()) is not None:
             if isinstance(event, InvocationReceived | Connected):
-                self.answer(self.server, event)  # type: ignore[operator]
+                self.answer(self.server, event)
 
     def receive(self, timeout: float) -> bytes:
         data = self.server.data_to_send()
@@ -351,9 +356,9 @@ class MemoryStream:
         pass
 
 
-def hub_with(answer: object, **options: object) -> object:
+def hub_with(answer: Answer, **options: Any) -> Hub:
     tokens = ConnectionTokens(map(str, itertools.count()))
-    hub_config = HubConfig(url="http://localhost/hub", **options)  # type: ignore[arg-type]
+    hub_config = HubConfig(url="http://localhost/hub", **options)
     return connect_hub(hub_config, open=lambda _dial, _timeout: MemoryStream(tokens, answer), feed_capacity=100)
 
 
@@ -372,6 +377,8 @@ def calculator(server: ServerConnection, event: InvocationReceived | Connected) 
             server.close(error="bye", now=now)
         case InvocationReceived(target="tell"):
             server.send("told", event.arguments, now=now)
+        case _:
+            pass
 
 
 class TestHub:

@@ -7,7 +7,7 @@ made. `HubConnection` owns one. Nothing here knows the wire.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, final
 
 import msgspec
@@ -67,9 +67,6 @@ class CallTable:
 
     def __contains__(self, invocation_id: object) -> bool:
         return invocation_id in self._calls or invocation_id in self._cancelled
-
-    def __iter__(self) -> Iterator[Call]:
-        return iter(self._calls.values())
 
     def add(self, call: Call) -> None:
         """Enter a new call."""

@@ -54,19 +54,35 @@ class HubConnection(Machine[HubEvent]):
         config: where to connect and how.
         now: the time at which the attempt begins.
         ids: the invocation ids to use, in order; by default "1", "2" and so on. They must not repeat.
+        greet: called with the time, from inside an input method, in the moment in which commands are accepted: before
+            anything that the server sent behind its handshake is looked at. For layers that say something first; a
+            `ConnectionFailed` that it raises ends the connection.
 
     The first event is `Dial`, the last is `Closed`, and afterwards the object is inert.
     """
 
-    def __init__(self, config: HubConfig, *, now: float, ids: Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        config: HubConfig,
+        *,
+        now: float,
+        ids: Iterable[str] | None = None,
+        greet: Callable[[float], None] | None = None,
+    ) -> None:
         codec = JsonCodec(strict=config.strict)
         super().__init__(config, State.UPGRADING if config.skip_negotiation else State.NEGOTIATING, codec)
         self._config = config
         self._ids = map(str, itertools.count(1)) if ids is None else iter(ids)
         self._next_id = next(self._ids, None)
+        self._greet = greet
         self._opening = Opening(config, codec.transfer_format)
         self._records = RecordReader(config.limits.record)
-        self._hub = Hub(self._events, max_calls=config.limits.pending_calls, strict=config.strict)
+        self._hub = Hub(
+            self._events,
+            max_calls=config.limits.pending_calls,
+            strict=config.strict,
+            redact=self._opening.redact,
+        )
         self._timers.set(Timer.OPENING, now + config.opening_timeout)
         self._events.append(self._opening.dial())
 
@@ -89,6 +105,10 @@ class HubConnection(Machine[HubEvent]):
     def ignored(self) -> Mapping[str, int]:
         """How many messages were ignored, by reason: `unknown_type`, `unknown_id`, `unsupported`."""
         return MappingProxyType(self._hub.ignored)
+
+    def redact(self, text: str) -> str:
+        """The text without the access token and connection token of this connection, for showing what a server said."""
+        return self._opening.redact(text)
 
     # ------------------------------------------------------------------------- the world tells the machine
 
@@ -235,7 +255,7 @@ class HubConnection(Machine[HubEvent]):
     def _receive_end(self) -> None:
         was_open, self._stream_is_open = self._stream_is_open, False
         if not was_open:
-            raise ConnectionLost("the byte stream could not be opened")
+            raise ConnectionLost(f"the byte stream to {self._opening.origin} could not be opened")
         if self._opening.negotiating:
             self._negotiate(b"")
             return
@@ -267,7 +287,7 @@ class HubConnection(Machine[HubEvent]):
     def _receive_message(self, data: bytes, now: float) -> None:
         if self.state is State.CLOSING:
             return
-        for record in self._records.feed(data):
+        for record in self._records.read(data):
             if self.state is State.HANDSHAKING:
                 parse_handshake_response(record)
                 self._connected(now)
@@ -296,6 +316,8 @@ class HubConnection(Machine[HubEvent]):
         self._timers.set(Timer.SILENCE, now + self._config.server_timeout)
         self._ping(now)
         self._events.append(Connected(self.connection_id))
+        if self._greet is not None:
+            self._greet(now)
 
     # --------------------------------------------------------------------------------------------- sending
 
@@ -337,6 +359,10 @@ class HubConnection(Machine[HubEvent]):
 
     # --------------------------------------------------------------------------------------------- the end
 
+    def _fail(self, error: ConnectionFailed) -> None:
+        error.redact(*self._opening.secrets)
+        super()._fail(error)
+
     def _timed_out(self, timer: Timer) -> TimedOut:
         config = self._config
         if timer is Timer.HANDSHAKE:
@@ -351,5 +377,5 @@ class HubConnection(Machine[HubEvent]):
             what = "the server did not accept the WebSocket"
         return TimedOut("opening", config.opening_timeout, what)
 
-    def _settle(self, *, still_flushed: bool) -> None:
-        self._hub.lose(lambda call: call.queued_at >= self._flushed and not still_flushed)
+    def _settle(self, reason: ConnectionFailed | None, *, still_flushed: bool) -> None:
+        self._hub.lose(reason, lambda call: call.queued_at >= self._flushed and not still_flushed)

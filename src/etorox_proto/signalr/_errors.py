@@ -11,7 +11,7 @@ This module knows nothing of the wire; everybody may import it. The exchange add
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
     "CallCancelled",
@@ -65,7 +65,7 @@ class CallCancelled(CallError):
 
 
 class CallLost(CallError):
-    """The connection ended before the call did.
+    """The connection ended before the call did, for the reason in `__cause__` (None: our own `close`).
 
     Attributes:
         delivery: `"not_sent"` if no byte of the call left this object, so that repeating it is safe;
@@ -76,7 +76,7 @@ class CallLost(CallError):
         if delivery == "not_sent":
             super().__init__("the connection ended before the call was sent")
         else:
-            super().__init__("the connection ended before the answer came; the server may have executed the call")
+            super().__init__("the connection ended before the call did; the server may have received it")
         self.delivery = delivery
 
 
@@ -95,6 +95,18 @@ class ConnectionFailed(SignalRError):
     """
 
     may_retry: bool = True
+
+    def redact(self, *secrets: str) -> None:
+        """Blot these texts out, wherever the error quotes the peer with them."""
+
+        def blot(value: Any) -> Any:
+            for secret in secrets:
+                if isinstance(value, str) and secret:
+                    value = value.replace(secret, "***")
+            return value
+
+        self.args = tuple(map(blot, self.args))
+        vars(self).update({name: blot(value) for name, value in vars(self).items()})
 
 
 class NegotiationFailed(ConnectionFailed):

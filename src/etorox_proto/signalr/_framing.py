@@ -9,6 +9,8 @@ Source: SignalR hub protocol, "JSON encoding" and "MessagePack encoding" (length
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from etorox_proto.signalr._errors import LimitExceeded, RemoteProtocolError
 
 __all__ = ["LengthPrefixReader", "RecordReader", "encode_length", "length_prefixed"]
@@ -45,16 +47,26 @@ class RecordReader:
         Raises:
             LimitExceeded: a record is longer than allowed. The reader must not be used any more.
         """
-        records = data.split(SEPARATOR)
-        tail = records.pop()
-        if records and self._incomplete:
-            self._incomplete += records[0]
-            records[0] = bytes(self._incomplete)
+        return list(self.read(data))
+
+    def read(self, data: bytes) -> Iterator[bytes]:
+        """As `feed`, one record after the other: those before one that is too long are not lost.
+
+        Raises:
+            LimitExceeded: as for `feed`.
+        """
+        *records, tail = data.split(SEPARATOR)
+        for record in records:
+            self._check(len(self._incomplete) + len(record))
+            whole = bytes(self._incomplete + record) if self._incomplete else record
             self._incomplete.clear()
+            yield whole
         self._incomplete += tail
-        if len(self._incomplete) > self._max_record or any(len(record) > self._max_record for record in records):
+        self._check(len(self._incomplete))
+
+    def _check(self, length: int) -> None:
+        if length > self._max_record:
             raise LimitExceeded("record", self._max_record, "a hub message")
-        return records
 
 
 class LengthPrefixReader:

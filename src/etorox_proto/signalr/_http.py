@@ -11,7 +11,7 @@ pieces; `HeadGate` holds a head back until it is complete and counts it exactly.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import h11
 import msgspec
@@ -31,6 +31,8 @@ Headers = Iterable[tuple[str, str]]
 _METHOD = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _TLS = b"\x15\x16"
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
+# A response that only announces the one that counts (RFC 9110 section 15.2); wsproto takes it for a refusal.
+_INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1(?!01)[0-9]{2}[ \r\n]")
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
@@ -56,6 +58,8 @@ class HttpRequest(msgspec.Struct, frozen=True):
 class HeadGate:
     """Holds bytes back until the head of an HTTP message is complete; counts it exactly, whatever the chunks.
 
+    Interim responses, such as 100 Continue, are dropped.
+
     Args:
         max_head: the longest head to accept, in bytes.
         request: whether the head of a request is expected; else that of a response.
@@ -68,27 +72,35 @@ class HeadGate:
         self._searched = 0
         self._open = False
 
-    def feed(self, data: bytes) -> bytes:
-        """Take bytes in; return what may pass, `b""` while the head is incomplete.
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Take bytes in.
+
+        Returns:
+            The head, once, as soon as it is complete, and what came behind it.
 
         Raises:
             LimitExceeded: the head is too long.
             RemoteProtocolError: it cannot be HTTP from its first byte on, which is no reason to wait for more.
         """
         if self._open:
-            return data
+            return b"", data
         self._held += data
-        if self._held and self._held[0] not in self._begin:
-            got = "TLS; does one side use https and the other http?" if self._held[0] in _TLS else "something else"
-            raise RemoteProtocolError(f"an HTTP/1.1 {self._expected}", got)
-        end = _END_OF_HEAD.search(self._held, max(0, self._searched - 2))
-        self._searched = len(self._held)
-        if (len(self._held) if end is None else end.end()) > self._max_head:
-            raise LimitExceeded("http_head", self._max_head, "an HTTP head")
-        if end is None:
-            return b""
-        self._open = True
-        return bytes(self._held)
+        while self._held:
+            if self._held[0] not in self._begin:
+                got = "TLS; does one side use https and the other http?" if self._held[0] in _TLS else "something else"
+                raise RemoteProtocolError(f"an HTTP/1.1 {self._expected}", got)
+            end = _END_OF_HEAD.search(self._held, max(0, self._searched - 2))
+            self._searched = len(self._held)
+            if (len(self._held) if end is None else end.end()) > self._max_head:
+                raise LimitExceeded("http_head", self._max_head, "an HTTP head")
+            if end is None:
+                break
+            if _INTERIM.match(self._held) is None:
+                self._open = True
+                return bytes(self._held[: end.end()]), bytes(self._held[end.end() :])
+            del self._held[: end.end()]
+            self._searched = 0
+        return b"", b""
 
     def close(self) -> None:
         """Expect the next head."""
@@ -130,22 +142,21 @@ class HttpExchange:
             LimitExceeded: its head or body is too long.
             ConnectionLost: the stream ended before the response did.
         """
-        passed = b""
-        if data:
-            self._answered = True
-            passed = self._gate.feed(data)
-            if not passed:
-                return None
-        elif not self._answered:
+        if not data and not self._answered:
             raise ConnectionLost("the server closed the stream without an HTTP response; does it want https?")
+        self._answered = True
+        pieces = _pieces(*self._gate.feed(data)) if data else [b""]
         try:
-            self._h11.receive_data(passed)
-            return self._read()
+            for piece in pieces:
+                self._h11.receive_data(piece)
+                if (response := self._read()) is not None:
+                    return response
         except h11.RemoteProtocolError as error:
             if not data:
                 break_off = "the server closed the stream in the middle of its HTTP response"
                 raise ConnectionLost(break_off) from None
             raise RemoteProtocolError("an HTTP/1.1 response", _shorten(str(error))) from None
+        return None
 
     def _read(self) -> HttpResponse | None:
         while True:
@@ -161,10 +172,6 @@ class HttpExchange:
                     assert self._head is not None, "h11 ends only what has begun"
                     headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in self._head.headers}
                     return HttpResponse(self._head.status_code, headers, bytes(self._body))
-                case h11.ConnectionClosed():
-                    raise ConnectionLost("the server closed the stream without an HTTP response")
-                case h11.InformationalResponse():
-                    pass
                 case _:
                     return None
 
@@ -198,13 +205,18 @@ class HttpServer:
             LimitExceeded: its head or body is too long.
         """
         data, self._behind = self._behind + data, b""
+        head, rest = self._gate.feed(data)
+        consumed = 0
         try:
-            passed = self._gate.feed(data)
-            if passed:
-                self._h11.receive_data(passed)
-            return self._read()
+            for piece in _pieces(head, rest):
+                self._h11.receive_data(piece)
+                consumed += len(piece)
+                if (request := self._read()) is not None:
+                    self._behind = (head + rest)[consumed:]
+                    return request
         except h11.RemoteProtocolError as error:
             raise RemoteProtocolError("an HTTP/1.1 request", _shorten(str(error))) from None
+        return None
 
     def _read(self) -> HttpRequest | None:
         while True:
@@ -239,10 +251,10 @@ class HttpServer:
         )
         if self._h11.our_state is h11.ERROR:
             return b""
+        if self._request is not None and self._request.method == b"HEAD":
+            body = b""
         sent = [self._h11.send(event) for event in (response, h11.Data(data=body), h11.EndOfMessage())]
         if self._h11.states == {h11.SERVER: h11.DONE, h11.CLIENT: h11.DONE}:
-            # Not `start_next_cycle`: what came behind the request has to pass the gate as well.
-            self._behind = self.trailing_data
             self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_event)
             self._gate.close()
         return b"".join(part or b"" for part in sent)
@@ -255,7 +267,15 @@ class HttpServer:
     @property
     def trailing_data(self) -> bytes:
         """What was received behind the last request."""
-        return self._h11.trailing_data[0]
+        return self._behind
+
+
+def _pieces(head: bytes, rest: bytes) -> Iterator[bytes]:
+    """The head, and then every byte by itself: what h11 makes of a byte may depend on what is in its buffer already."""
+    if head:
+        yield head
+    for index in range(len(rest)):
+        yield rest[index : index + 1]
 
 
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 409: "Conflict"}

@@ -20,6 +20,7 @@ from etorox_proto.signalr._errors import (
     CallCancelled,
     CallError,
     CallLost,
+    ConnectionFailed,
     HubError,
     LocalProtocolError,
     RemoteProtocolError,
@@ -52,6 +53,7 @@ class Hub:
         events: where events for the application go.
         max_calls: how many calls may be unsettled.
         strict: treat what a tolerant client ignores as the server's error.
+        redact: takes this connection's secrets out of a text of the server.
 
     Attributes:
         output: messages for the server, in order; whoever drives the hub takes them from there.
@@ -59,7 +61,8 @@ class Hub:
         calls: the unsettled calls.
     """
 
-    def __init__(self, events: deque[HubEvent], *, max_calls: int, strict: bool) -> None:
+    def __init__(self, events: deque[HubEvent], *, max_calls: int, strict: bool, redact: Callable[[str], str]) -> None:
+        self._redact = redact
         self._events = events
         self._strict = strict
         self.calls = CallTable(max_calls)
@@ -94,10 +97,11 @@ class Hub:
         """Settle a call as cancelled and tell the server."""
         self._abandon(call, CallCancelled(f"{call.target} was cancelled by the application"))
 
-    def lose(self, call_is_unsent: Callable[[Call], bool]) -> None:
+    def lose(self, reason: ConnectionFailed | None, call_is_unsent: Callable[[Call], bool]) -> None:
         """Settle all calls because the connection ends."""
         for call in self.calls.clear():
             lost = CallLost("not_sent" if call_is_unsent(call) else "maybe_sent")
+            lost.__cause__ = reason
             self._events.append(Completed(call, None, lost))
 
     def receive(self, message: HubMessage) -> None:
@@ -149,7 +153,7 @@ class Hub:
         result: Any = None
         error: CallError | None = None
         if message.error is not None:
-            error = HubError(message.error)
+            error = HubError(self._redact(message.error))
         elif isinstance(message.result, msgspec.Raw) and bytes(message.result) != b"null":
             if call.streaming:
                 error = UnexpectedResult(f"expected the stream of {call.target} to end without a result, got one")

@@ -7,6 +7,7 @@ received and what it means is the business of the two roles.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Generic, TypeVar
 
@@ -87,13 +88,17 @@ class Machine(Generic[Event]):
 
     def _queue(self, message: HubMessage) -> None:
         """Send a message of the application, if there is room."""
-        record = self._codec.encode(message)
         allowed = self._limits.queued_bytes
-        if len(self._output) + len(record) > allowed:
-            raise LocalProtocolError(
-                f"expected at most {allowed} bytes waiting (Limits.queued_bytes), got more; send data_to_send() first"
-            )
-        self._write_record(record)
+        try:
+            record = self._codec.encode(message)
+            if len(self._output) + len(record) > allowed:
+                raise LocalProtocolError(
+                    f"expected at most {allowed} bytes waiting (Limits.queued_bytes), got more; send data_to_send() "
+                    "first"
+                )
+            self._write_record(record)
+        except UnicodeError:
+            raise LocalProtocolError("expected text that UTF-8 can carry, got something else") from None
 
     def _write(self, message: HubMessage) -> None:
         self._write_record(self._codec.encode(message))
@@ -105,14 +110,14 @@ class Machine(Generic[Event]):
             self._collect()
 
     def _ping(self, now: float) -> None:
-        self._timers.set(Timer.PING, now + self._ping_interval)
+        # Forward even where a float of that size cannot hold the sum, or the driver's loop would not end.
+        self._timers.set(Timer.PING, max(now + self._ping_interval, math.nextafter(now, math.inf)))
         self._write(Ping())
 
     def _collect(self) -> None:
         """Move what the WebSocket has to send behind what waits already."""
         assert self._websocket is not None, "only a WebSocket has something to collect"
-        for piece in self._websocket.output:
-            self._output += piece
+        self._output += self._websocket.output
         self._websocket.output.clear()
 
     def _check_answers(self) -> None:
@@ -129,7 +134,7 @@ class Machine(Generic[Event]):
         assert self._websocket is not None, "a connected hub has a WebSocket"
         self._websocket.close()
         self._collect()
-        self._settle(still_flushed=True)
+        self._settle(None, still_flushed=True)
         self._life.enter(State.CLOSING)
         self._timers.clear()
         self._timers.set(Timer.CLOSING, now + self._close_timeout)
@@ -147,7 +152,7 @@ class Machine(Generic[Event]):
 
     def _finish(self, error: ConnectionFailed | None, goodbye: Close | None = None) -> None:
         """End the connection now. Nothing is sent on a stream that the peer has ended."""
-        self._settle(still_flushed=False)
+        self._settle(error, still_flushed=False)
         if self._websocket is not None and self._stream_is_open:
             if goodbye is not None:
                 self._write(goodbye)
@@ -157,5 +162,5 @@ class Machine(Generic[Event]):
         self._timers.clear()
         self._events.append(Closed(error))
 
-    def _settle(self, *, still_flushed: bool) -> None:
+    def _settle(self, reason: ConnectionFailed | None, *, still_flushed: bool) -> None:
         """Settle what is pending. `still_flushed`: whether the bytes that wait will be sent all the same."""

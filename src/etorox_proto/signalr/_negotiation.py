@@ -159,13 +159,15 @@ def negotiate_response(query: str, issue: Callable[[int], tuple[str, str | None]
         issue: makes a connection for that version: its id, and from version 1 on its token.
     """
     asked = next((v for k, v in parse_qsl(query, keep_blank_values=True) if k.lower() == "negotiateversion"), "0")
-    if not re.fullmatch(r"[+-]?[0-9]+", asked):
+    number = re.fullmatch(r"([+-]?)0*([0-9]{1,10})", asked)
+    if number is None:
         refusal = "The client requested a non-integer protocol version."
         return msgspec.json.encode(NegotiateResponse(error=refusal))
-    if int(asked) < 0:
+    wanted = int(number[1] + number[2])
+    if wanted < 0:
         refusal = f"The client requested version '{asked}', but the server does not support this version."
         return msgspec.json.encode(NegotiateResponse(error=refusal))
-    version = min(int(asked), 1)
+    version = min(wanted, 1)
     connection_id, token = issue(version)
     return msgspec.json.encode(
         {

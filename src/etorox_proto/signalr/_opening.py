@@ -48,6 +48,18 @@ class Opening:
         """Scheme, host and port of the stream in use; safe to show."""
         return self._endpoint.origin
 
+    @property
+    def secrets(self) -> list[str]:
+        """What no error may repeat: the access token, and the secret name of the connection."""
+        connect_id = None if self._connect_id == self.connection_id else self._connect_id
+        return [secret for secret in (self._access_token, connect_id) if secret]
+
+    def redact(self, text: str) -> str:
+        """The text without these secrets; a server's text may quote what it knows."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
     def dial(self) -> Dial:
         """The stream that is needed now."""
         endpoint = self._endpoint

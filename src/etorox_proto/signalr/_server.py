@@ -197,9 +197,13 @@ class ServerConnection(Machine[ServerEvent]):
             error: the reason, shown to the client; None for none.
             allow_reconnect: whether the client is invited to come back.
             now: seconds. `Closed` follows within `close_timeout`.
+
+        Raises:
+            LocalProtocolError: the reason cannot be sent; the connection goes on.
         """
         if self.state in {State.CLOSING, State.CLOSED}:
             return
+        encode_json(error, "the reason")
         if self.state is not State.CONNECTED:
             self._finish(None)
             return
@@ -219,6 +223,7 @@ class ServerConnection(Machine[ServerEvent]):
             if not self._http.expects_request:
                 self._finish(None)
                 return
+            self._check_answers()
             request = self._http.receive_data(b"")
 
     def _serve(self, request: HttpRequest, now: float) -> None:
@@ -229,7 +234,11 @@ class ServerConnection(Machine[ServerEvent]):
                 self._respond(405, b"")
             else:
                 self._respond(200, negotiate_response(query, self._tokens.issue), "application/json")
-        elif not self._config.serves(path) or (request.header("upgrade") or "").lower() != "websocket":
+        elif (
+            request.method != "GET"
+            or (request.header("upgrade") or "").lower() != "websocket"
+            or not self._config.serves(path)
+        ):
             self._respond(404, b"")
         else:
             self._upgrade(request, path, query, now)
@@ -289,7 +298,7 @@ class ServerConnection(Machine[ServerEvent]):
     def _receive_message(self, data: bytes, now: float) -> None:
         if self.state is State.CLOSING:
             return
-        for record in self._records.feed(data):
+        for record in self._records.read(data):
             if self.state is State.HANDSHAKING:
                 self._shake_hands(record, now)
             else:
@@ -378,8 +387,8 @@ class ServerConnection(Machine[ServerEvent]):
         self._write_record(encode_handshake_response(text))
         self._finish(HandshakeRefused(text))
 
-    def _settle(self, *, still_flushed: bool) -> None:
-        del still_flushed
+    def _settle(self, reason: ConnectionFailed | None, *, still_flushed: bool) -> None:
+        del reason, still_flushed
         self._pending.clear()
         if self._connect_id is not None:
             self._tokens.detach(self._connect_id)

@@ -92,4 +92,4 @@ class TimerTable:
 
     def expired(self, now: float) -> list[Timer]:
         """The timers that are due at `now`, in the order of `Timer`."""
-        return [timer for timer in Timer if self._deadlines.get(timer, math.inf) <= now]
+        return [timer for timer in Timer if timer in self._deadlines and self._deadlines[timer] <= now]

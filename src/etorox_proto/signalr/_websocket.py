@@ -69,7 +69,7 @@ class WebSocket:
         self._rejection_body = bytearray()
         self._done = False
         self._close_code = NORMAL
-        self.output: list[bytes] = []
+        self.output = bytearray()
 
     @classmethod
     def client(
@@ -88,6 +88,9 @@ class WebSocket:
         Raises:
             UpgradeFailed: the request is no valid WebSocket handshake.
         """
+        if request.header("host") is None:
+            # HTTP/1.0 permits it; wsproto would raise an error of h11's.
+            raise UpgradeFailed("expected a WebSocket handshake with a Host header, got one without", status=400)
         websocket = cls(WSConnection(ConnectionType.SERVER), max_head=1, max_message=max_message)
         websocket._gate = None
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
@@ -125,12 +128,24 @@ class WebSocket:
             RemoteProtocolError: a frame breaks RFC 6455.
             LimitExceeded: a message is too long.
         """
-        if self._done:
-            return
         if self._gate is not None:
-            data = self._gate.feed(data)
-            if not data:
-                return
+            head, data = self._gate.feed(data)
+            if head:
+                yield from self._receive_piece(head)
+        start = 0
+        while start < len(data) and not self._done:
+            # What is found first, a fault or a limit exceeded, must not depend on how much of it is read at once. So
+            # handshakes go byte by byte; and no piece of a message exceeds the limit, but for single bytes. (Three
+            # bytes of a character may wait in the decoder.)
+            at_once = max(1, self._max_message - len(self._message) - 3) if self._is_past_handshake else 1
+            yield from self._receive_piece(data[start : start + at_once])
+            start += at_once
+
+    @property
+    def _is_past_handshake(self) -> bool:
+        return self._ws.state not in {ConnectionState.CONNECTING, ConnectionState.REJECTING}
+
+    def _receive_piece(self, data: bytes) -> Iterator[Opened | bytes | CloseReceived]:
         try:
             self._ws.receive_data(data)
         except (WsRemoteError, UnicodeError) as error:
@@ -153,8 +168,6 @@ class WebSocket:
                     yield Opened()
                 case RejectConnection():
                     self._rejection = event
-                    if not event.has_body:
-                        self._rejected()
                 case RejectData():
                     self._rejection_body += event.data[:400]
                     if event.body_finished or len(self._rejection_body) >= 400:
@@ -211,4 +224,4 @@ class WebSocket:
         )
 
     def _send(self, event: Event) -> None:
-        self.output.append(bytes(self._ws.send(event)))
+        self.output += self._ws.send(event)

@@ -145,7 +145,7 @@ class Simulator:
         public_key = self._accounts.get(api_key)
         if public_key is None or path != api_key.join(_PATH):
             return "the API key is not known"
-        if abs(unix_time - timestamp / 1000) > MAX_TIMESTAMP_AGE:
+        if abs(int(unix_time * 1000) - timestamp) > MAX_TIMESTAMP_AGE * 1000:
             return f"the timestamp is more than {MAX_TIMESTAMP_AGE:.0f} s off"
         if nonce in self._nonces:
             return "the nonce was used before"
@@ -218,7 +218,7 @@ class SimulatorConnection:
         """Time has passed."""
         if self._setup_deadline is not None and self._setup_deadline <= now:
             self._setup_deadline = None
-            self._server.close(error="setup did not follow the handshake in time", now=now)
+            self._say_goodbye(now, error="setup did not follow the handshake in time")
         self._server.handle_timeout(now)
         self._answer(now)
 
@@ -228,8 +228,7 @@ class SimulatorConnection:
 
     def close(self, *, allow_reconnect: bool = True, now: float) -> None:
         """Say goodbye, as a server does that is being stopped."""
-        self._streams.clear()
-        self._server.close(allow_reconnect=allow_reconnect, now=now)
+        self._say_goodbye(now, allow_reconnect=allow_reconnect)
         self._answer(now)
 
     def publish(self, change: Published, items: dict[tuple[str, ...] | None, msgspec.Raw], now: float) -> None:
@@ -250,12 +249,21 @@ class SimulatorConnection:
                     if customer == self._api_key:
                         item = msgspec.Raw(encode_event(event, stream.fields))
                         self._server.send_item(stream.invocation_id, item, now=now)
-        if self._streams and self._server.queued_bytes > MAX_QUEUED_BYTES // 2:
-            self._streams.clear()
-            self._server.close(error="the client does not read fast enough", allow_reconnect=True, now=now)
+        self._drop_if_slow(now)
+
+    def _drop_if_slow(self, now: float) -> None:
+        """Keep what waits at half of what may, so that the next answer or item always has room."""
+        if self._server.queued_bytes > MAX_QUEUED_BYTES // 2:
+            self._say_goodbye(now, error="the client does not read fast enough", allow_reconnect=True)
+
+    def _say_goodbye(self, now: float, *, error: str | None = None, allow_reconnect: bool = False) -> None:
+        # Nothing can be sent on the streams from here on.
+        self._streams.clear()
+        self._server.close(error=error, allow_reconnect=allow_reconnect, now=now)
 
     def _answer(self, now: float) -> None:
         while (event := self._server.next_event()) is not None:
+            self._drop_if_slow(now)
             match event:
                 case Connected() if self._server.state is State.CONNECTED:
                     self._setup_deadline = now + SETUP_TIMEOUT
@@ -282,7 +290,7 @@ class SimulatorConnection:
                 self._setup_deadline = None
                 if refusal:
                     self._server.complete(invocation_id, result={"status": "failure", "message": refusal}, now=now)
-                    self._server.close(now=now)
+                    self._say_goodbye(now)
                 else:
                     self._api_key = argument["apiKey"]
                     self._server.complete(invocation_id, result={"status": "success"}, now=now)

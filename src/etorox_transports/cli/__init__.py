@@ -1,8 +1,9 @@
 """The `etorox` command: `stream`, `simulate`, `key check`. Needs the extra `cli`.
 
-Exit codes: 0 it ended as asked, 2 wrong usage (an unusable key file too), 3 authentication refused, 4 network, 5 the
-server broke the protocol or refused what was asked. Messages go to standard error, name the cause and the remedy, and
-are never a traceback; events go to standard output. Secrets are read from files, environment variables or a prompt.
+Exit codes: 0 it ended as asked, 1 its output could not be written, 2 wrong usage (an unusable key file too), 3
+authentication refused, 4 network, 5 the server broke the protocol or refused what was asked. Messages go to standard
+error, name the cause and the remedy, and are never a traceback; events go to standard output. Secrets are read from
+files, environment variables or a prompt.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
 from etorox_proto import (
     ConnectionLost,
@@ -25,10 +27,11 @@ from etorox_proto import (
     UpgradeFailed,
 )
 from etorox_transports._errors import DialFailed
+from etorox_transports.cli._text import printable
 
 __all__ = ["main"]
 
-USAGE, AUTHENTICATION, NETWORK, PROTOCOL = 2, 3, 4, 5
+OUTPUT, USAGE, AUTHENTICATION, NETWORK, PROTOCOL = 1, 2, 3, 4, 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,13 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has enough; the interpreter's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (SignalRError, OSError) as error:
-        print(f"etorox: {error}", file=sys.stderr)
+    except SignalRError as error:
+        print(f"etorox: {printable(str(error))}", file=sys.stderr)
         return exit_code(error)
+    except OSError as error:
+        # Whatever a connection meets comes as a SignalRError.
+        print(f"etorox: the output cannot be written: {error.strerror or error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT
     return code
 
 
-def exit_code(error: Exception) -> int:
+def exit_code(error: SignalRError) -> int:
     """Which exit code tells this error."""
     match error:
         case LocalProtocolError():
@@ -72,10 +80,8 @@ def exit_code(error: Exception) -> int:
             return AUTHENTICATION
         case DialFailed() | ConnectionLost() | TimedOut() | ServerClosed():
             return NETWORK
-        case SignalRError():
-            return PROTOCOL
         case _:
-            return NETWORK
+            return PROTOCOL
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="etorox", description="Typed market events of the eToroX streaming API, and an exchange to try it on."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {metadata.version('etorox-proto')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _stream.add_command(commands)
     _simulate.add_command(commands)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import sys
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import msgspec
 from rich.console import Console
@@ -27,8 +27,9 @@ from etorox_proto import (
     UnknownEvent,
     event_fields,
 )
+from etorox_transports.cli._text import printable
 
-__all__ = ["Display", "JsonLines", "PrettyLines"]
+__all__ = ["Display", "JsonLines", "PrettyLines", "new_console"]
 
 _SIDES = {"bid": "green", "ask": "red"}
 _LABELS = {
@@ -38,6 +39,8 @@ _LABELS = {
     "order_completed": ("completed", "magenta"),
     "trade_completed": ("trade", "bold yellow"),
 }
+# Columns of numbers, which are read from the right.
+_NUMBERS = {"amount", "delta", "origin_volume", "price", "volume"}
 
 
 class Display(Protocol):
@@ -58,7 +61,7 @@ class JsonLines:
     def __init__(self) -> None:
         self._encoder = msgspec.json.Encoder(decimal_format="number")
         self._out = sys.stdout.buffer
-        self._notes = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._notes = new_console(stderr=True)
 
     def show(self, received: EventReceived) -> None:
         """See `Display.show`."""
@@ -67,15 +70,15 @@ class JsonLines:
 
     def note(self, text: str) -> None:
         """See `Display.note`."""
-        self._notes.print(text, style="dim", markup=False)
+        self._notes.print(printable(text), style="dim")
 
 
 class PrettyLines:
     """Aligned, coloured lines, for a person."""
 
     def __init__(self) -> None:
-        self._out = Console(highlight=False, soft_wrap=True)
-        self._notes = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._out = new_console()
+        self._notes = new_console(stderr=True)
         self._has_heading = False
 
     def show(self, received: EventReceived) -> None:
@@ -87,7 +90,12 @@ class PrettyLines:
 
     def note(self, text: str) -> None:
         """See `Display.note`."""
-        self._notes.print(text, style="dim", markup=False)
+        self._notes.print(printable(text), style="dim")
+
+
+def new_console(*, stderr: bool = False) -> Console:
+    """A terminal or pipe that shows text as it is: no wrapping, and `:100:` stays what it is."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
 def as_object(event: MarketEvent | Row) -> dict[str, Any]:
@@ -99,7 +107,7 @@ def as_object(event: MarketEvent | Row) -> dict[str, Any]:
 
 def _heading(event: MarketEvent | Row) -> str:
     if isinstance(event, Row):
-        return "  ".join(f"{field:<{_width(field)}}" for field in event.fields)
+        return "  ".join(_cell(field, printable(field)) for field in event.fields)
     columns = f"{'time (UTC)':<12}  {'market':<8} {'event':<10} {'side':<4}"
     return f"{columns} {'price':>14} {'volume':>14} {'change':>12}  {'id':<8}"
 
@@ -110,15 +118,17 @@ def _line(event: MarketEvent | Row) -> Text:
             return _row(event)
         case UnknownEvent():
             plain = msgspec.json.encode(as_object(event)).decode()
-            return Text.assemble(("unknown   ", "yellow"), plain)
+            return Text.assemble(("unknown   ", "yellow"), printable(plain))
         case OrderCreated() | OrderUpdated() | OrderCanceled() | OrderCompleted():
             line = _begin(event.at, event.market, event.name, event.side, event.price, event.volume)
             delta = getattr(event, "delta", None)
-            line.append(f" {'' if delta is None else format(delta, '+f'):>12}", "dim")
-            return line.append(f"  {event.id[:8]}", "dim")
+            line.append(f" {'' if delta is None else _number(delta, '+f', trim=True):>12}", "dim")
+            return line.append(f"  {printable(event.id[:8])}", "dim")
         case TradeCompleted():
             line = _begin(event.at, event.market, event.name, event.side or "", event.price, event.quantity)
-            return line.append(f" {'':>12}  {(event.trade_id or '')[:8]}", "dim")
+            return line.append(f" {'':>12}  {printable((event.trade_id or '')[:8])}", "dim")
+        case _:
+            assert_never(event)
 
 
 def _begin(
@@ -126,13 +136,13 @@ def _begin(
 ) -> Text:
     label, style = _LABELS[name]
     time = "" if at is None else at.strftime("%H:%M:%S.%f")[:-3]
-    size = "" if volume is None else format(volume.normalize(), "f")
+    size = "" if volume is None else _number(volume, trim=True)
     return Text.assemble(
         (f"{time:<12} ", "dim"),
-        (f" {market:<8}", "bold"),
+        (f" {printable(market):<8}", "bold"),
         (f" {label:<10}", style),
         (f" {side:<4}", _SIDES.get(side, "")),
-        f" {format(price, 'f'):>14}",
+        f" {_number(price):>14}",
         f" {size:>14}",
     )
 
@@ -147,15 +157,25 @@ def _row(row: Row) -> Text:
             case datetime.datetime():
                 shown = value.strftime("%H:%M:%S.%f")[:-3]
             case Decimal():
-                shown = format(value, "f")
+                shown = _number(value)
             case _:
-                shown = str(value)
+                shown = printable(str(value))
         style = _LABELS[value][1] if field == "name" and value in _LABELS else _SIDES.get(shown, "")
-        line.append(f"{shown:<{_width(field)}}  ", style)
+        line.append(_cell(field, shown), style).append("  ")
+    line.rstrip()
     return line
 
 
-def _width(field: str) -> int:
-    """How wide the column of a field is: as its longest usual value, and its name at least."""
+def _number(number: Decimal, form: str = "f", *, trim: bool = False) -> str:
+    """The number without an exponent, and if wanted without zeros at its end."""
+    if abs(number.adjusted()) > 30:
+        return str(number)  # nobody wants to see the zeros of 1E+999999
+    text = format(number, form)
+    return text.rstrip("0").rstrip(".") if trim and "." in text else text
+
+
+def _cell(field: str, text: str) -> str:
+    """The text in the column of a field, which is as wide as its longest usual value, and its name at least."""
     usual = {"id": 36, "tid": 36, "order_id": 36, "name": 15, "snapshot_id": 17, "amount": 24}
-    return max(len(field), usual.get(field, 12))
+    width = max(len(field), usual.get(field, 12))
+    return f"{text:>{width}}" if field in _NUMBERS else f"{text:<{width}}"

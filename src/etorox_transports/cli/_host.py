@@ -24,10 +24,15 @@ from etorox_proto.simulator import INSTRUMENTS, Instrument, SimulatedMarket, Sim
 
 __all__ = ["SimulatorHost"]
 
+# More than a TLS record, so that nothing stays behind in the TLS layer, where the selector would not see it.
 _READ_SIZE = 65_536
 # At full speed: how many market changes to make between two looks at the sockets, and how much may wait for a client.
 _BURST = 200
 _FULL = 262_144
+# Public events for each instrument before anybody looks, so that the books have depth and orders meet; and the longest
+# time, in seconds, that they may be thought to have taken.
+_WARM_UP = 300
+_LONGEST_WARM_UP = 86_400.0
 
 
 class _Client:
@@ -65,21 +70,24 @@ class SimulatorHost:
     ) -> None:
         now, unix_time = time.monotonic(), time.time()
         self._at_full_speed = math.isinf(rate)
+        # At full speed the market has no pace of its own: it is stepped, and its time is that of the last look.
+        pace = 0.0 if self._at_full_speed else rate
+        age = min(_WARM_UP * len(instruments) / pace, _LONGEST_WARM_UP) if pace else 0.0
         market = SimulatedMarket(
-            seed=seed,
-            instruments=instruments,
-            rate=0.0 if self._at_full_speed else rate,
-            now=now,
-            unix_time=unix_time,
+            seed=seed, instruments=instruments, rate=pace, now=now - age, unix_time=unix_time - age
         )
+        for _ in range(0 if pace else _WARM_UP * len(instruments)):
+            market.step()
+        while market.deadline <= now:
+            market.advance(now)
         names = iter(partial(secrets.token_urlsafe, 16), None)
         self.simulator = Simulator(market, accounts=accounts, names=names, now=now, unix_time=unix_time)
         self.events = 0
         self._ssl_context = ssl_context
         self._clients: dict[socket.socket, _Client] = {}
-        self._selector = selectors.DefaultSelector()
         self._listener = socket.create_server(address, backlog=64)
         self._listener.setblocking(False)
+        self._selector = selectors.DefaultSelector()
         self._wake_up, self._woken = socket.socketpair()
         self._woken.setblocking(False)
         self._stopping = False
@@ -133,12 +141,8 @@ class SimulatorHost:
             for key, mask in self._selector.select(self._patience()):
                 if key.fileobj is self._listener:
                     self._accept()
-                elif key.fileobj is not self._woken:
-                    client = key.data
-                    if mask & selectors.EVENT_READ:
-                        self._read(client)
-                    elif mask & selectors.EVENT_WRITE:
-                        self._flush(client)
+                elif key.fileobj is not self._woken and mask & selectors.EVENT_READ:
+                    self._read(key.data)
             self._trade()
             now = time.monotonic()
             for client in list(self._clients.values()):
@@ -161,10 +165,8 @@ class SimulatorHost:
 
     def _trade(self) -> None:
         now = time.monotonic()
-        if not self._at_full_speed:
-            self.events += self.simulator.advance(now)
-            return
-        for _ in range(_BURST if self._has_room() else 0):
+        self.events += self.simulator.advance(now)
+        for _ in range(_BURST if self._at_full_speed and self._has_room() else 0):
             self.events += self.simulator.step(now)
 
     def _accept(self) -> None:
@@ -176,6 +178,7 @@ class SimulatorHost:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._ssl_context is not None:
             try:
+                sock.getpeername()  # raises if the client has gone; so would wrap_socket, and leave the socket open
                 sock = self._ssl_context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
             except OSError:
                 sock.close()
@@ -187,8 +190,6 @@ class SimulatorHost:
     def _read(self, client: _Client) -> None:
         try:
             data = client.sock.recv(_READ_SIZE)
-            while isinstance(client.sock, ssl.SSLSocket) and client.sock.pending():
-                data += client.sock.recv(_READ_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError:
@@ -198,20 +199,19 @@ class SimulatorHost:
             self._drop(client)
 
     def _flush(self, client: _Client) -> None:
-        if client.sock not in self._clients:
-            return
-        client.unsent += client.machine.data_to_send()
         try:
-            while client.unsent:
-                client.unsent = client.unsent[client.sock.send(client.unsent) :]
+            # No more is taken out of the machine than the socket accepts: the machine drops those who do not read.
+            while data := client.unsent or client.machine.data_to_send():
+                client.unsent = data
+                client.unsent = data[client.sock.send(data) :]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError:
             client.machine.receive_data(b"", time.monotonic())
             self._drop(client)
             return
-        if client.machine.closed and not client.unsent:
-            self._drop(client)
+        if client.machine.closed:
+            self._drop(client)  # even if something is left: whoever reads has it all by now
         elif bool(client.unsent) != client.wants_to_write:
             client.wants_to_write = bool(client.unsent)
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.unsent else 0)

@@ -6,9 +6,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from etorox_transports.cli._display import new_console
 from etorox_transports.cli._secrets import PASSPHRASE, read_key_file
+from etorox_transports.cli._text import printable
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -33,7 +33,7 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
 def _check(options: Namespace) -> int:
     key = read_key_file(options.file)
     key.sign(b"etorox key check")
-    console = Console(highlight=False, soft_wrap=True)
+    console = new_console()
     for name, value in (
         ("file", str(options.file)),
         ("format", key.format),
@@ -42,5 +42,5 @@ def _check(options: Namespace) -> int:
         ("can sign", "yes (RSASSA-PKCS1-v1_5 with SHA-256)"),
     ):
         console.print(f"{name:<11}", style="dim", end="")
-        console.print(value, markup=False)
+        console.print(printable(value))
     return 0

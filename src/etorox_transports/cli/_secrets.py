@@ -56,10 +56,16 @@ def _load(source: str | Path) -> PrivateKey:
     try:
         return load_private_key(source, passphrase)
     except CredentialsError as error:
-        if "passphrase" not in str(error):
+        reason = str(error)
+        # By their ends: the name of a file stands before.
+        if passphrase and reason.endswith("the passphrase is wrong, or the key is damaged"):
+            raise CredentialsError(f"{reason}; it came from the variable {PASSPHRASE}") from None
+        if not reason.endswith("a passphrase is needed"):
             raise
-        if passphrase is not None or not sys.stdin.isatty():
-            raise CredentialsError(
-                f"{error}; put it into the variable {PASSPHRASE}, or be asked on a terminal"
-            ) from None
-    return load_private_key(source, getpass.getpass("Passphrase of the private key: "))
+        if not sys.stdin.isatty():
+            raise CredentialsError(f"{reason}; put it into the variable {PASSPHRASE}") from None
+    try:
+        passphrase = getpass.getpass("Passphrase of the private key: ")
+    except EOFError:
+        raise CredentialsError(f"{reason}, and none was given") from None
+    return load_private_key(source, passphrase)

@@ -6,21 +6,27 @@ import datetime
 import ipaddress
 import math
 import os
+import shlex
+import signal
 import ssl
+import sys
 import tempfile
+import threading
 import uuid
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from etorox_proto import LocalProtocolError, generate_private_key, load_private_key
 from etorox_proto.simulator import INSTRUMENTS, Instrument
+from etorox_transports.cli._display import new_console
 from etorox_transports.cli._host import SimulatorHost
 
 if TYPE_CHECKING:
-    from argparse import _SubParsersAction
+    from collections.abc import Iterator
+from argparse import _SubParsersAction
 
 __all__ = ["add_command", "choose_instruments", "event_rate"]
 
@@ -33,14 +39,41 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
         description="Serve the embedded exchange on this machine until Ctrl-C. It makes a key file and prints the "
         "command that connects to it.",
     )
-    parser.add_argument("--port", type=int, default=0, help="TCP port; by default a free one")
-    parser.add_argument("--seed", type=int, default=0, help="of the market: the same seed trades the same (default 0)")
+    parser.add_argument("--port", type=_port, default=0, help="TCP port; by default a free one")
     parser.add_argument(
-        "--rate", type=event_rate, default=10.0, help="public events a second, or `max` (default 10)", metavar="EVENTS"
+        "--seed", type=_seed, default=0, help="of the market: the same seed trades the same (default 0)"
+    )
+    parser.add_argument(
+        "--rate",
+        type=event_rate,
+        default=10.0,
+        help="public events a second, or `max` for as many as the slowest client reads (default 10)",
+        metavar="EVENTS",
     )
     parser.add_argument("--instruments", nargs="+", metavar="ID", help="which to trade; by default all it knows")
     parser.add_argument("--tls", action="store_true", help="serve TLS, under an authority made for this run")
     parser.set_defaults(run=_simulate)
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+
+
+def _program() -> list[str]:
+    """How this command was called, so that the one it prints can be pasted into any other shell."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return [sys.executable, "-m", "etorox_transports.cli"]
+    return [str(called.resolve())] if called.parent != Path() else [called.name]
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+    return int(text)
 
 
 def event_rate(text: str) -> float:
@@ -72,37 +105,58 @@ def choose_instruments(ids: list[str] | None) -> list[Instrument]:
 
 
 def _simulate(options: Namespace) -> int:
-    console = Console(highlight=False, soft_wrap=True)
+    console = new_console()
     instruments = choose_instruments(options.instruments)
-    with tempfile.TemporaryDirectory(prefix="etorox-simulator-") as folder:
+    with _termination_as_interrupt(), tempfile.TemporaryDirectory(prefix="etorox-simulator-") as folder:
         pem = generate_private_key()
         key_file = Path(folder, "private-key.pem")
         _write_private(key_file, pem)
         api_key = str(uuid.uuid4())
-        context, trust = None, ""
+        context: ssl.SSLContext | None = None
+        trust: list[str] = []
         if options.tls:
             context, authority = _make_tls(Path(folder))
-            trust = f" --ca-file {authority}"
-        with SimulatorHost(
-            {api_key: load_private_key(pem).public_key},
-            address=("127.0.0.1", options.port),
-            seed=options.seed,
-            rate=options.rate,
-            instruments=instruments,
-            ssl_context=context,
-        ) as host:
+            trust = ["--ca-file", str(authority)]
+        try:
+            host = SimulatorHost(
+                {api_key: load_private_key(pem).public_key},
+                address=("127.0.0.1", options.port),
+                seed=options.seed,
+                rate=options.rate,
+                instruments=instruments,
+                ssl_context=context,
+            )
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise LocalProtocolError(f"expected --port to name a port that is free, {options.port}: {reason}") from None
+        with host:
             scheme = "https" if options.tls else "http"
             url = f"{scheme}://127.0.0.1:{host.port}"
-            channels = " ".join(instrument.id for instrument in instruments[:2])
-            console.print(f"The embedded exchange is at {url}; seed {options.seed}, Ctrl-C ends it.", markup=False)
-            console.print("Connect with the key file that was made for this run:\n", markup=False)
-            command = f"etorox stream {channels} --host {url} --api-key {api_key} --key-file {key_file}{trust}"
-            console.print(f"  {command}\n", style="bold", markup=False)
+            channels = [instrument.id for instrument in instruments[:2]]
+            details = ["--host", url, "--api-key", api_key, "--key-file", str(key_file), *trust]
+            command = shlex.join([*_program(), "stream", *channels, *details])
             try:
+                console.print(f"The embedded exchange is at {url}; seed {options.seed}, Ctrl-C ends it.")
+                console.print("Connect with the key file that was made for this run:\n")
+                console.print(f"  {command}\n", style="bold")
                 host.run()
             except KeyboardInterrupt:
-                console.print(f"\nEnded after {host.events:,} market events.", markup=False)
+                events = "1 market event" if host.events == 1 else f"{host.events:,} market events"
+                console.print(f"\nEnded after {events}.")
     return 0
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """A container that is stopped must leave no key behind either; signals are the main thread's business."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _write_private(path: Path, text: str) -> None:

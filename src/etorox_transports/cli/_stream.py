@@ -6,6 +6,7 @@ What is missed meanwhile is lost, and the line that says so stands between the e
 
 from __future__ import annotations
 
+import os
 import random
 import ssl
 import sys
@@ -57,7 +58,7 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--api-key", help=f"the API key; by default the variable {API_KEY}")
     parser.add_argument("--key-file", help=f"the private key; by default the variables {KEY_FILE} or {KEY}")
     parser.add_argument("--ca-file", help="trust this authority instead of the system's")
-    parser.add_argument("--fields", type=_names, metavar="A,B", help="only these fields, in alphanumeric order")
+    parser.add_argument("--fields", type=_names, metavar="A,B", help="only these fields, as rows")
     parser.add_argument("--event", default="marketData", help="the event of the channels (default marketData)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, on a terminal too")
     parser.add_argument("--count", type=_count, metavar="N", help="end after N events")
@@ -66,7 +67,8 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
+    """Field names; the exchange wants them in alphanumeric order, which is no reason to trouble a person."""
+    return sorted(name.strip() for name in text.split(","))
 
 
 def _count(text: str) -> int:
@@ -79,7 +81,7 @@ def _stream(options: Namespace) -> int:
     # Refuses what can be refused before anything is opened.
     Subscription(options.channels, event=options.event, fields=options.fields)
     display: Display = JsonLines() if options.json or not sys.stdout.isatty() else PrettyLines()
-    summary = _Summary()
+    summary = Summary()
     try:
         with _exchange(options, display) as (config, credentials, context):
             _stream_from(options, config, credentials, context, display, summary)
@@ -101,7 +103,7 @@ def _exchange(
             try:
                 context = ssl.create_default_context(cafile=options.ca_file)
             except OSError as error:
-                reason = error.strerror or "it holds no certificate"
+                reason = "it holds none" if isinstance(error, ssl.SSLError) else error.strerror
                 raise LocalProtocolError(
                     f"expected --ca-file to name a file of certificates (PEM): {options.ca_file}: {reason}"
                 ) from None
@@ -126,6 +128,8 @@ def _exchange(
         display.note(
             f"No --host: streaming made-up events from the embedded exchange on 127.0.0.1:{host.port}. Ctrl-C ends."
         )
+        if unused := [name for name in (API_KEY, KEY_FILE, KEY) if name in os.environ]:
+            display.note(f"{' and '.join(unused)} not used, for want of --host.")
         try:
             yield ExchangeConfig(f"http://127.0.0.1:{host.port}"), Credentials(api_key, key), None
         finally:
@@ -139,7 +143,7 @@ def _stream_from(
     credentials: Credentials,
     context: ssl.SSLContext | None,
     display: Display,
-    summary: _Summary,
+    summary: Summary,
 ) -> None:
     pause = _FIRST_PAUSE
     while True:
@@ -152,6 +156,7 @@ def _stream_from(
                     summary.events += 1
                     if summary.events == options.count:
                         return
+            display.note("The exchange has ended the subscription.")
             return
         except ConnectionFailed as error:
             if options.once or not error.may_retry:
@@ -165,7 +170,7 @@ def _stream_from(
             summary.reconnects += 1
 
 
-class _Summary:
+class Summary:
     """What is said at the end."""
 
     def __init__(self) -> None:
@@ -176,6 +181,8 @@ class _Summary:
     def text(self, *, interrupted: bool) -> str:
         seconds = time.monotonic() - self.began
         rate = self.events / seconds if seconds else 0.0
-        again = f", connected again {self.reconnects} times" if self.reconnects else ""
+        events = "1 event" if self.events == 1 else f"{self.events:,} events"
+        times = "once" if self.reconnects == 1 else f"{self.reconnects:,} times"
+        again = f", connected again {times}" if self.reconnects else ""
         newline = "\n" if interrupted else ""
-        return f"{newline}{self.events:,} events in {seconds:.1f} s ({rate:,.1f} a second){again}."
+        return f"{newline}{events} in {seconds:.1f} s ({rate:,.1f} a second){again}."

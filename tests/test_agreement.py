@@ -1,0 +1,282 @@
+"""A hub and a server in any weather: calls, answers, faults, time and chunks in any order; both must agree.
+
+Hypothesis draws the rules; the model beside the machines remembers what was asked and what was answered. Whatever
+happens, every call settles exactly once, its items come in order and before its end, and what it settles with is what
+the server said, unless the connection ended or the application cancelled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from etorox_proto.signalr import (
+    Call,
+    CallCancelled,
+    CallLost,
+    CancelReceived,
+    Closed,
+    Completed,
+    Connected,
+    ConnectionTokens,
+    Dial,
+    HubConfig,
+    HubConnection,
+    HubError,
+    InvocationReceived,
+    ItemReceived,
+    ServerConfig,
+    ServerConnection,
+    State,
+)
+from machines import names, take
+
+amounts = st.integers(1, 400)
+picks = st.integers(0, 10)
+
+
+class Agreement(RuleBasedStateMachine):
+    """One hub, the servers that it dials, and the wires between them, which hold bytes for as long as they like."""
+
+    @initialize(skip=st.booleans(), well_begun=st.integers(0, 4), patience=st.integers(0, 8))
+    def begin(self, skip: bool, well_begun: int, patience: int) -> None:
+        self.patience = patience  # how much is to be asked before somebody ends it
+        self.now = 0.0
+        self.tokens = ConnectionTokens(names())
+        self.client = HubConnection(HubConfig(url="http://localhost/hub", skip_negotiation=skip), now=self.now)
+        self.server: ServerConnection | None = None
+        self.to_server = bytearray()
+        self.to_client = bytearray()
+        self.calls: dict[str, Call] = {}
+        self.asked: list[tuple[str, int]] = []
+        self.heard: list[tuple[str, int]] = []
+        self.items_sent: dict[str, list[int]] = {}
+        self.items_received: dict[str, list[int]] = {}
+        self.answers: dict[str, Any] = {}
+        self.outcomes: dict[str, Completed] = {}
+        self.open_on_server: list[InvocationReceived] = []
+        self.client_closings = self.server_closings = 0
+        self.was_cut = False
+        self.settle()
+        if well_begun:
+            self.carry_everything()
+
+    # ------------------------------------------------------------------------------------------------- the wires
+
+    def settle(self) -> None:
+        """Flush both sides onto the wires and look at what they tell."""
+        for event in take(self.client):
+            assert not self.client_closings, "nothing comes after Closed"
+            self.tell_client(event)
+        self.to_server += self.client.data_to_send()
+        if self.server is not None:
+            for event in take(self.server):
+                assert not self.server_closings, "nothing comes after Closed"
+                self.tell_server(event)
+            self.to_client += self.server.data_to_send()
+
+    def tell_client(self, event: Any) -> None:
+        match event:
+            case Dial():
+                self.server = ServerConnection(ServerConfig(), tokens=self.tokens, now=self.now)
+                self.server_closings = 0
+                self.to_server.clear()
+                self.to_client.clear()
+                self.client.stream_opened(self.now)
+            case ItemReceived(call, item):
+                assert call.invocation_id not in self.outcomes
+                self.items_received[call.invocation_id].append(item)
+            case Completed(call):
+                assert call.invocation_id not in self.outcomes
+                self.outcomes[call.invocation_id] = event
+            case Closed():
+                self.client_closings += 1
+            case Connected():
+                pass
+            case _:
+                raise AssertionError(event)
+
+    def tell_server(self, event: Any) -> None:
+        match event:
+            case InvocationReceived(target, arguments, invocation_id):
+                self.heard.append((target, arguments[0]))
+                if invocation_id is not None:
+                    self.open_on_server.append(event)
+            case CancelReceived(invocation_id):
+                assert isinstance(self.outcomes[invocation_id].error, CallCancelled)
+            case Closed():
+                self.server_closings += 1
+                self.open_on_server.clear()
+            case Connected():
+                pass
+            case _:
+                raise AssertionError(event)
+
+    @rule(amount=amounts)
+    def carry_to_server(self, amount: int) -> None:
+        piece, self.to_server[:amount] = bytes(self.to_server[:amount]), b""
+        if piece and self.server is not None:
+            self.server.receive_data(piece, self.now)
+            self.settle()
+
+    @rule(amount=amounts)
+    def carry_to_client(self, amount: int) -> None:
+        piece, self.to_client[:amount] = bytes(self.to_client[:amount]), b""
+        if piece:
+            self.client.receive_data(piece, self.now)
+            self.settle()
+
+    @rule()
+    def carry_everything(self) -> None:
+        while self.to_server or self.to_client:
+            self.carry_to_server(1_000_000)
+            self.carry_to_client(1_000_000)
+
+    @rule(seconds=st.floats(0, 6), all_of_it=st.integers(0, 5))
+    def let_time_pass(self, seconds: float, all_of_it: int) -> None:
+        """Some way to the next deadline, seldom all of it."""
+        due = min(self.client.deadline, self.server.deadline if self.server else self.client.deadline)
+        if due <= self.now + (60 if all_of_it == 5 else seconds):
+            seconds = max(0.0, due - self.now)
+        self.now += seconds
+        for machine in (self.client, self.server):
+            if machine is not None:
+                machine.handle_timeout(self.now)
+        self.settle()
+
+    @precondition(lambda self: len(self.asked) >= self.patience and self.server is not None and not self.was_cut)
+    @rule(keep=st.booleans())
+    def cut(self, keep: bool) -> None:
+        """The stream breaks; what was under way arrives or does not."""
+        if keep:
+            self.carry_everything()
+        self.was_cut = True
+        assert self.server is not None
+        self.to_server.clear()
+        self.to_client.clear()
+        self.server.receive_data(b"", self.now)
+        self.client.receive_data(b"", self.now)
+        self.settle()
+        self.to_server.clear()
+        self.to_client.clear()
+
+    # ---------------------------------------------------------------------------------------------- what is asked
+
+    @precondition(lambda self: self.client.state is State.CONNECTED)
+    @rule(streaming=st.booleans(), number=st.integers())
+    def call(self, streaming: bool, number: int) -> None:
+        ask = self.client.stream if streaming else self.client.invoke
+        call = ask("method", [number], now=self.now)
+        self.calls[call.invocation_id] = call
+        self.items_sent[call.invocation_id] = []
+        self.items_received[call.invocation_id] = []
+        self.asked.append(("method", number))
+        self.settle()
+
+    @precondition(lambda self: self.client.state is State.CONNECTED)
+    @rule(number=st.integers())
+    def send(self, number: int) -> None:
+        self.client.send("tell", [number], now=self.now)
+        self.asked.append(("tell", number))
+        self.settle()
+
+    @precondition(lambda self: self.calls)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        call = list(self.calls.values())[pick % len(self.calls)]
+        settled = self.outcomes.get(call.invocation_id)
+        self.client.cancel(call, now=self.now)
+        self.settle()
+        outcome = self.outcomes[call.invocation_id]
+        assert outcome is settled if settled is not None else isinstance(outcome.error, CallCancelled)
+
+    @precondition(lambda self: len(self.asked) >= self.patience)
+    @rule(wait=st.booleans())
+    def close(self, wait: bool) -> None:
+        self.client.close(wait=wait, now=self.now)
+        self.settle()
+        assert self.client.pending_calls == 0
+
+    # ------------------------------------------------------------------------------------------- what is answered
+
+    def answerable(self, pick: int) -> InvocationReceived | None:
+        if self.server is None or self.server.state is not State.CONNECTED or not self.open_on_server:
+            return None
+        return self.open_on_server[pick % len(self.open_on_server)]
+
+    @rule(pick=picks, number=st.integers(), well=st.booleans())
+    def complete(self, pick: int, number: int, well: bool) -> None:
+        asked = self.answerable(pick)
+        if asked is None or self.server is None or asked.invocation_id is None:
+            return
+        if not well:
+            self.server.complete(asked.invocation_id, error=str(number), now=self.now)
+        elif asked.streaming:
+            self.server.complete(asked.invocation_id, now=self.now)
+        else:
+            self.server.complete(asked.invocation_id, result=number, now=self.now)
+        self.answers[asked.invocation_id] = (well, None if asked.streaming else number, str(number))
+        self.open_on_server.remove(asked)
+        self.settle()
+
+    @rule(pick=picks, number=st.integers())
+    def give_item(self, pick: int, number: int) -> None:
+        asked = self.answerable(pick)
+        if asked is not None and asked.streaming and self.server is not None and asked.invocation_id is not None:
+            self.server.send_item(asked.invocation_id, number, now=self.now)
+            self.items_sent[asked.invocation_id].append(number)
+            self.settle()
+
+    @precondition(lambda self: len(self.asked) >= self.patience and self.server is not None)
+    @rule(again=st.booleans())
+    def hang_up(self, again: bool) -> None:
+        assert self.server is not None
+        self.server.close(error="enough", allow_reconnect=again, now=self.now)
+        self.settle()
+
+    # ------------------------------------------------------------------------------------------------ what is true
+
+    @invariant()
+    def both_agree(self) -> None:
+        assert self.heard == self.asked[: len(self.heard)], "the server hears what was asked, in order"
+        for invocation_id, received in self.items_received.items():
+            sent = self.items_sent[invocation_id]
+            assert received == sent[: len(received)], "items come in order"
+        assert self.client.pending_calls == len(self.calls) - len(self.outcomes)
+        for invocation_id, outcome in self.outcomes.items():
+            if isinstance(outcome.error, CallCancelled | CallLost):
+                continue
+            well, result, text = self.answers[invocation_id]
+            assert self.items_received[invocation_id] == self.items_sent[invocation_id], "no item is lost"
+            if well:
+                assert (outcome.result, outcome.error) == (result, None)
+            else:
+                assert isinstance(outcome.error, HubError)
+                assert str(outcome.error) == text
+
+    def teardown(self) -> None:
+        """Let everything arrive, then end: nothing may be left pending anywhere."""
+        if not hasattr(self, "client"):
+            return
+        self.carry_everything()
+        self.client.close(now=self.now)
+        self.settle()
+        self.carry_everything()
+        self.now += 100
+        self.client.handle_timeout(self.now)
+        self.settle()
+        if self.server is not None:
+            self.server.receive_data(b"", self.now)
+            self.settle()
+            assert self.server_closings == 1
+        assert self.client_closings == 1
+        assert set(self.outcomes) == set(self.calls)
+        self.both_agree()
+        assert len(self.tokens) == 0, "no connection stays attached"
+
+
+TestAgreement = Agreement.TestCase
+TestAgreement.settings = settings(max_examples=100, stateful_step_count=50)

@@ -1,0 +1,235 @@
+"""Law 7, chunking does not matter: any split of the bytes gives the same events, down to the texts of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etorox_proto import ExchangeConnection
+from etorox_proto.signalr import (
+    HubConnection,
+    State,
+)
+from machines import (
+    HANDSHAKE,
+    RawPeer,
+    accept,
+    chunks,
+    exchange,
+    frame,
+    http,
+    hub,
+    negotiated,
+    picture,
+    records,
+    server,
+    take,
+    whole,
+)
+from programs import (
+    SAID_BY_CLIENT,
+    SAID_BY_SERVER,
+    SMALL,
+)
+
+seeds = st.integers(0, 2**32)
+
+
+def after_upgrade() -> st.SearchStrategy[bytes]:
+    """What a server says on a WebSocket: mostly sense, with messages cut into frames and faults between."""
+    symbols = sorted(set(SAID_BY_SERVER) - {"accept"})
+    message = st.sampled_from(
+        [
+            {"type": 2, "invocationId": "2", "item": {"name": "x", "é": "€😀"}},
+            {"type": 2, "invocationId": "2", "item": 5},
+            {"type": 3, "invocationId": "2"},
+            {"type": 3, "invocationId": "1", "result": {"status": "success"}},
+            {"type": 3, "invocationId": "1", "error": "no"},
+            {"type": 6},
+            {"type": 7},
+            {"type": 1, "target": "t", "arguments": [1]},
+            b"{",
+            b"x" * 600,
+        ]
+    )
+    batch = st.lists(message, min_size=1, max_size=4).map(lambda messages: records(*messages))
+    utf8 = st.integers(900, 1_100).flatmap(
+        lambda n: st.sampled_from([b"x" * n + b"\xff", b"x" * n + "😀".encode(), "é".encode() * (n // 2) + b"\xff"])
+    )
+    framed = st.one_of(
+        batch.map(frame),
+        batch.map(lambda data: frame(data, 2)),
+        st.tuples(batch, st.integers(1, 40)).map(fragmented),
+        utf8.map(frame),
+        utf8.map(lambda data: frame(data[:950], fin=False) + frame(b"!", 9) + frame(data[950:], 0)),
+        st.sampled_from(symbols).map(SAID_BY_SERVER.__getitem__),
+        st.binary(max_size=20),
+    )
+    return st.lists(framed, max_size=8).map(b"".join)
+
+
+def fragmented(parts: tuple[bytes, int]) -> bytes:
+    """A message in frames of that many bytes, with pings between them."""
+    data, size = parts
+    pieces = [data[i : i + size] for i in range(0, len(data), size)]
+    frames = [
+        frame(piece, 1 if i == 0 else 0, fin=i == len(pieces) - 1) + frame(b"", 9) for i, piece in enumerate(pieces)
+    ]
+    return b"".join(frames)
+
+
+Cut = Callable[[bytes], Any]
+
+
+def converse(
+    client: HubConnection | ExchangeConnection,
+    cut: Cut,
+    answers: list[bytes],
+    upgrade: bytes | None,
+    first: bytes,
+    second: bytes,
+) -> Any:
+    """A whole conversation; everything between two actions of the application comes in one go, then cut."""
+    peer = RawPeer(client, cut)
+    for answer in answers:
+        peer.open()
+        peer.feed(answer)
+    request = peer.open()
+    peer.feed((accept(request) if upgrade is None else upgrade) + first)
+    for _ in range(2):
+        if isinstance(client, HubConnection) and client.state is State.CONNECTED:
+            client.stream("numbers", now=0.0)
+    if isinstance(client, ExchangeConnection) and client.state.name == "READY":
+        client.subscribe(["btcusd"], now=0.0)
+    peer.settle()
+    peer.feed(second)
+    peer.end()
+    # The masks differ from run to run, so what was sent is compared elsewhere.
+    return [picture(event) for event in peer.events]
+
+
+HTTP_ANSWERS = st.one_of(
+    st.just(negotiated()),
+    st.just(SAID_BY_SERVER["redirect"]),
+    st.just(http(503, b"busy " * 100)),
+    st.just(http(200, b"x" * 1_400)),
+    st.just(http(200, b"x" * 1_600)),
+    st.just(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * 3_000 + b"\r\nhello\r\n0\r\n\r\n"),
+    st.just(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 600 + b"\r\n"),
+    st.just(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n"),
+    st.just(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX: " + b"x" * 4_000 + b"\r\n\r\n"),
+    st.just(b"HTTP/1.1 100 Continue\r\n\r\n" + negotiated()),
+    st.just(b"HTTP/1.1 200 OK\r\n\r\n{}"),
+    st.just(b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}trailing"),
+    st.just(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2_000),
+    st.just(b"nonsense\r\n\r\n"),
+    st.binary(max_size=100),
+)
+
+REFUSALS = st.one_of(
+    st.none(),
+    st.none(),
+    st.none(),
+    st.just(http(403, b"go away " * 200)),
+    st.just(http(404, b"short")),
+    st.just(b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n1f4\r\n" + b"x" * 500 + b"\r\nBAD"),
+    st.just(b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello" + b"\r\nBAD\r\n"),
+    st.just(b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * 9_000 + b"\r\nhello\r\n0\r\n\r\n"),
+    st.just(b"HTTP/1.1 103 Early Hints\r\n\r\n" + http(200)),
+    st.just(b"HTTP/1.1 101 Switching\r\n\r\n" + b"\x81\x00" * 10),
+    st.just(b"HTTP/1.0 404 no\r\n\r\nuntil the end"),
+    st.just(b"HTTP/1.1 404 no\r\nX: " + b"x" * 1_600 + b"\r\n\r\n"),
+    st.binary(max_size=100),
+)
+
+
+@pytest.mark.parametrize("role", ["hub", "strict hub", "exchange"])
+@settings(max_examples=100)
+@given(
+    answers=st.lists(HTTP_ANSWERS, max_size=1),
+    upgrade=REFUSALS,
+    first=after_upgrade(),
+    second=after_upgrade(),
+    greeting=st.sampled_from([b"", HANDSHAKE, HANDSHAKE + SAID_BY_SERVER["setup succeeds"]]),
+    seed=seeds,
+)
+def test_law_7_chunking_does_not_matter(
+    role: str,
+    answers: list[bytes],
+    upgrade: bytes | None,
+    first: bytes,
+    second: bytes,
+    greeting: bytes,
+    seed: int,
+) -> None:
+    """Any split of a server's bytes gives the same events, down to the texts of the errors."""
+
+    def run(cut: Cut) -> Any:
+        client = exchange(limits=SMALL) if role == "exchange" else hub(limits=SMALL, strict=role == "strict hub")
+        return converse(client, cut, answers or [negotiated()], upgrade, greeting + first, second)
+
+    expected = run(whole)
+    assert run(lambda data: [data[i : i + 1] for i in range(len(data))]) == expected
+    assert run(chunks(seed)) == expected
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_law_7_holds_for_the_length_of_every_limit(strict: bool) -> None:
+    """At the edge of a limit too, it does not matter how the bytes come."""
+    for length in (498, 499, 500, 501, 502):
+        for opcode in (1, 2):
+            data = HANDSHAKE + frame(b" " * (length - 10) + b'{"type":6}\x1e', opcode)
+            runs = [
+                converse(hub(limits=SMALL, strict=strict), cut, [negotiated()], None, data, b"")
+                for cut in (whole, chunks(1), chunks(2), lambda data: [data[i : i + 1] for i in range(len(data))])
+            ]
+            assert runs.count(runs[0]) == len(runs)
+            assert ("LimitExceeded" in repr(runs[0])) == (length > 500)
+
+
+REQUESTS = st.one_of(
+    st.sampled_from(sorted(SAID_BY_CLIENT)).map(SAID_BY_CLIENT.__getitem__),
+    st.just(SAID_BY_CLIENT["negotiate"]),
+    st.just(SAID_BY_CLIENT["negotiate"]),
+    st.just(b"POST /negotiate HTTP/1.1\r\nHost: h\r\nContent-Length: 1600\r\n\r\n" + b"x" * 1_600),
+    st.just(b"POST /negotiate HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"),
+    st.just(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 1_600 + b"\r\n\r\n"),
+    st.just(
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * 4_000 + b"\r\nhello\r\n0\r\n\r\n"
+    ),
+    st.just(b"POST / HTTP/1.1\nHost: h\nContent-Length: 0\n\n"),
+    st.just(b"\r\n"),
+)
+
+
+@settings(max_examples=150)
+@given(
+    requests=st.lists(REQUESTS, max_size=4),
+    greeting=st.sampled_from([b"", SAID_BY_CLIENT["upgrade"], SAID_BY_CLIENT["upgrade"] + SAID_BY_CLIENT["handshake"]]),
+    messages=st.lists(st.sampled_from(sorted(SAID_BY_CLIENT)).map(SAID_BY_CLIENT.__getitem__), max_size=6),
+    noise=st.binary(max_size=20),
+    seed=seeds,
+)
+def test_law_7_holds_for_servers(
+    requests: list[bytes], greeting: bytes, messages: list[bytes], noise: bytes, seed: int
+) -> None:
+    """A server gives the same events and the same bytes."""
+
+    def run(cut: Cut) -> Any:
+        machine = server(limits=SMALL)
+        events: list[Any] = []
+        sent = b""
+        for piece in cut(b"".join(requests) + greeting + b"".join(messages) + noise):
+            machine.receive_data(piece, 0.0)
+            events += take(machine)
+            sent += machine.data_to_send()
+        machine.receive_data(b"", 0.0)
+        return [picture(event) for event in events + take(machine)], sent
+
+    expected = run(whole)
+    assert run(lambda data: [data[i : i + 1] for i in range(len(data))]) == expected
+    assert run(chunks(seed)) == expected

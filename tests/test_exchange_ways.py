@@ -404,3 +404,11 @@ def test_redirects_to_insecure_hosts_can_be_permitted() -> None:
     peer = RawPeer(exchange(allow_insecure=True))
     peer.negotiate(http(200, b'{"url":"http://other.test/x"}'))
     assert peer.events[-1] == Dial("other.test", 80, False, "other.test")
+
+
+def test_credentials_must_be_credentials() -> None:
+    not_credentials: Any = "an api key"
+    with pytest.raises(LocalProtocolError, match=r"Credentials\.load\(api_key, path\), got str"):
+        ExchangeConnection(
+            ExchangeConfig("localhost"), not_credentials, now=0.0, unix_time=0.0, nonce="n", correlation_id="c"
+        )

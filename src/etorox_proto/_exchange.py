@@ -75,6 +75,9 @@ class ExchangeConnection:
         correlation_id: a fresh UUID, which names the attempt in the exchange's logs.
 
     The first event is `Dial`, the last is `Closed`, and afterwards the object is inert.
+
+    Raises:
+        LocalProtocolError: these are no credentials, or the configuration cannot be used with them.
     """
 
     def __init__(
@@ -87,6 +90,11 @@ class ExchangeConnection:
         nonce: str,
         correlation_id: str,
     ) -> None:
+        given: object = credentials
+        if not isinstance(given, Credentials):
+            raise LocalProtocolError(
+                f"expected Credentials, such as Credentials.load(api_key, path), got {type(given).__name__}"
+            )
         self._config = config
         self._credentials = credentials
         self._epoch = unix_time - now

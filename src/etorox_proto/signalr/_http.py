@@ -239,18 +239,15 @@ class HttpServer:
                     return None
 
     def respond(self, status: int, body: bytes, headers: Headers = ()) -> bytes:
-        """The bytes of the response to the request just read; the stream then expects the next request.
+        """The bytes of the response to the request just read, or to one that is none (400, and then close the stream).
 
-        Returns:
-            The bytes; empty if h11 holds the stream for broken, in which case it must be closed.
+        Afterwards the next request is expected, where `expects_request` says so.
         """
         response = h11.Response(
             status_code=status,
             headers=[*headers, ("Content-Length", str(len(body)))],
             reason=_REASONS.get(status, ""),
         )
-        if self._h11.our_state is h11.ERROR:
-            return b""
         if self._request is not None and self._request.method == b"HEAD":
             body = b""
         sent = [self._h11.send(event) for event in (response, h11.Data(data=body), h11.EndOfMessage())]

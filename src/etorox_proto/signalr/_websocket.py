@@ -163,7 +163,6 @@ class WebSocket:
                         self._send(event.response())
                 case CloseConnection():
                     yield self._closed(event)
-                    return
                 case AcceptConnection():
                     yield Opened()
                 case RejectConnection():

@@ -26,6 +26,12 @@ class Feed:
     Iteration ends when the subscription ends in good order. It raises `SubscriptionFailed` (for a hub's stream, the
     `CallError`) if the server refused or broke it off, and the connection's own error if that ended.
 
+    Args:
+        handle: the machine's handle.
+        pump: takes one event of the connection by a deadline; returns False if there are no more, because we closed.
+        end: ends the subscription.
+        capacity: how many events may wait.
+
     Attributes:
         handle: the machine's handle, a `Subscription` or a `Call`.
         dropped: how many events were dropped because nobody read them; `FeedOverflow` is raised in their place.
@@ -100,12 +106,11 @@ class Feed:
             if self._missed:
                 missed, self._missed = self._missed, 0
                 raise FeedOverflow(missed, self._capacity)
-            if self._ended:
-                if self._error is not None and not isinstance(self._error, CallLost):
-                    raise self._error.with_traceback(None)
-                if self._error is None or not self._pump(until):
-                    raise StopIteration
-                # The call was lost with the connection, whose own reason says more and comes in a moment.
-            else:
-                self._pump(until)
+            if self._ended and self._error is None:
+                raise StopIteration
+            # What was lost with the connection waits for the connection's own reason, which says more.
+            if self._error is not None and not isinstance(self._error, CallLost):
+                raise self._error.with_traceback(None)
+            if not self._pump(until):
+                raise StopIteration
         return self._waiting.popleft()

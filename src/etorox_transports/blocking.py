@@ -166,23 +166,21 @@ class Exchange(_Closing[ExchangeConnection]):
 
         Ends when the last subscription ends in good order. Raises as feeds do.
         """
-        while self._feeds:
+        is_lost = self._driver.ended
+        while self._feeds or is_lost:
             event = self._driver.next_event(math.inf)
             match event:
                 case EventReceived():
                     if not self._feeds[event.subscription].closed:
                         yield event
-                case SubscriptionEnded(error=None) if event.subscription in self._feeds:
-                    del self._feeds[event.subscription]
-                case SubscriptionEnded(error=error) if error is not None and not isinstance(error, CallLost):
-                    del self._feeds[event.subscription]
-                    raise error
-                case SubscriptionEnded():
-                    pass  # the connection is ending, and says why in a moment
+                case SubscriptionEnded(subscription, error):
+                    self._feeds.pop(subscription).finish(error)
+                    is_lost = isinstance(error, CallLost)
+                    if error is not None and not is_lost:
+                        raise error
                 case _:
-                    break
-        if self._driver.ended:
-            self._driver.raise_end()
+                    self._driver.raise_end()
+                    return
 
     def _pump(self, until: float) -> bool:
         """Take one event and give it to its feed; False once we have closed and there are no more."""
@@ -256,7 +254,8 @@ class Hub(_Closing[HubConnection]):
             try:
                 raise completed.error
             except CallLost:
-                self._pump(until)
+                while self._pump(math.inf):
+                    pass  # the connection's own reason is the last event
         if completed.error is not None:
             raise completed.error
         return completed.result

@@ -156,6 +156,34 @@ class TestExchange:
         exchange.close()
         assert list(exchange.events()) == []
 
+    def test_a_feed_of_a_connection_that_we_closed_has_ended(self, host: SimulatorHost) -> None:
+        with connect(config(host), CREDENTIALS) as exchange:
+            feed = exchange.subscribe(["btcusd"])
+        assert list(feed) == []
+
+    def test_feeds_learn_of_an_end_that_the_iteration_over_all_has_seen(self, host: SimulatorHost) -> None:
+        with connect(config(host), CREDENTIALS) as exchange:
+            good, refused = exchange.subscribe(["btcusd"]), exchange.subscribe(["nothing"])
+            with pytest.raises(SubscriptionFailed, match="not listed"):
+                list(exchange.events())
+            with pytest.raises(SubscriptionFailed, match="not listed"):
+                next(refused)
+            good.close()
+            assert list(exchange.events()) == []
+            assert list(good) == []
+
+    def test_a_stopped_server_ends_the_iteration_over_all_with_its_reason(self) -> None:
+        with exchange_host(rate=500.0) as host:
+            exchange = connect(config(host), CREDENTIALS)
+            feeds = [exchange.subscribe([channel]) for channel in ("btcusd", "ethusd")]
+            next(exchange.events())
+        with pytest.raises(ConnectionFailed, match="closed the connection"):
+            list(exchange.events())
+        for feed in feeds:
+            with pytest.raises(ConnectionFailed, match="closed the connection"):
+                list(feed)
+        exchange.close()
+
     def test_nothing_is_left_open(self, host: SimulatorHost) -> None:
         with connect(config(host), CREDENTIALS):
             assert host.clients >= 1
@@ -420,6 +448,19 @@ class TestHub:
         with pytest.raises(LocalProtocolError, match="closed"):
             hub.invoke("add", 1)
         hub.close()
+
+    def test_a_call_lost_beside_others_raises_the_connections_reason_too(self) -> None:
+        hub = hub_with(calculator)
+        stream = hub.stream("unheard")
+        with pytest.raises(ConnectionFailed, match="bye"):
+            hub.invoke("hang up")
+        with pytest.raises(ConnectionFailed, match="bye"):
+            next(stream)
+        later = hub_with(calculator)
+        call_first = later.connection.invoke("unheard", now=time.monotonic())
+        with pytest.raises(ConnectionFailed, match="bye"):
+            later.invoke("hang up")
+        assert call_first.target == "unheard"
 
     def test_a_stream_lost_with_the_connection_raises_its_reason(self) -> None:
         hub = hub_with(calculator)

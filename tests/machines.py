@@ -32,6 +32,7 @@ from etorox_proto.signalr import (
     HubConnection,
     InvocationReceived,
     ItemReceived,
+    Limits,
     ServerConfig,
     ServerConnection,
     ServerEvent,
@@ -477,3 +478,21 @@ def obliging(server: ServerConnection, event: ServerEvent, now: float) -> None:
             server.complete(call, error="as you like", now=now)
         case _:
             pass
+
+
+LIMITS = Limits(record=500, websocket_message=1_000, http_head=1_500, http_body=1_500)
+
+
+def after_negotiating(response: bytes, **config: Any) -> RawPeer:
+    """A client with small limits whose negotiate request was answered so."""
+    peer = RawPeer(hub(limits=LIMITS, **config))
+    peer.negotiate(response)
+    return peer
+
+
+def after_upgrading(*headers: str, after: bytes = b"") -> RawPeer:
+    """A client with small limits whose WebSocket was accepted with these headers; without a value one is left out."""
+    peer = RawPeer(hub(limits=LIMITS))
+    peer.negotiate()
+    peer.upgrade(after, *headers)
+    return peer

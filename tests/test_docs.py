@@ -27,6 +27,7 @@ from etorox_proto import (
 )
 from etorox_transports import new_exchange_connection
 from etorox_transports.cli._host import SimulatorHost
+from hosts import served
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -58,11 +59,8 @@ def key(key_text: str) -> PrivateKey:
 
 @pytest.fixture
 def host(key: PrivateKey) -> Iterator[SimulatorHost]:
-    with SimulatorHost({API_KEY: key.public_key}, rate=5_000.0) as host:
-        thread = host.run_in_thread()
+    with served(API_KEY, key.public_key, rate=5_000.0) as host:
         yield host
-        host.stop()
-        thread.join(5.0)
 
 
 @pytest.fixture

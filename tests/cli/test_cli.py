@@ -48,6 +48,7 @@ from etorox_transports.cli import _stream as stream_module
 from etorox_transports.cli import exit_code, main
 from etorox_transports.cli._host import SimulatorHost
 from etorox_transports.cli._text import printable
+from hosts import served
 from machines import names
 
 KEYS = Path(__file__).parents[1] / "data" / "keys"
@@ -69,14 +70,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.contextmanager
 def serving(**options: Any) -> Iterator[SimulatorHost]:
     key = load_private_key(KEY_FILE)
-    with SimulatorHost({API_KEY: key.public_key}, **options) as host:
-        thread = host.run_in_thread()
-        try:
-            yield host
-        finally:
-            host.stop()
-            thread.join(5.0)
-            assert not thread.is_alive()
+    with served(API_KEY, key.public_key, **options) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,10 @@ from etorox_proto.signalr import (
 )
 from machines import (
     HANDSHAKE,
+    LIMITS,
     RawPeer,
     accept,
+    after_negotiating,
     bytewise,
     http,
     hub,
@@ -29,22 +31,6 @@ from machines import (
 )
 
 chunkings = pytest.mark.parametrize("chunking", [whole, bytewise], ids=["whole", "bytewise"])
-LIMITS = Limits(record=500, websocket_message=1_000, http_head=1_500, http_body=1_500)
-
-
-def after_negotiating(response: bytes, **config: Any) -> RawPeer:
-    """A client whose negotiate request was answered so."""
-    peer = RawPeer(hub(limits=LIMITS, **config))
-    peer.negotiate(response)
-    return peer
-
-
-def after_upgrading(*headers: str, after: bytes = b"") -> RawPeer:
-    """A client whose WebSocket request was accepted with these headers; without a value one is left out."""
-    peer = RawPeer(hub(limits=LIMITS))
-    peer.negotiate()
-    peer.upgrade(after, *headers)
-    return peer
 
 
 # ---------------------------------------------------------------------------------------------------- negotiation

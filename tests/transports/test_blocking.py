@@ -43,6 +43,7 @@ from etorox_proto.signalr import (
 from etorox_transports import DialFailed, FeedOverflow
 from etorox_transports.blocking import ByteStream, Hub, SocketStream, connect, connect_hub, open_socket
 from etorox_transports.cli._host import SimulatorHost
+from hosts import served
 
 API_KEY = "5c9d4a52-1f0c-4d0a-9a52-0a6d2b7f2a11"
 KEY = load_private_key(generate_private_key(2048))
@@ -51,14 +52,8 @@ CREDENTIALS = Credentials(API_KEY, KEY)
 
 @contextlib.contextmanager
 def exchange_host(**options: Any) -> Iterator[SimulatorHost]:
-    with SimulatorHost({API_KEY: KEY.public_key}, **options) as host:
-        thread = host.run_in_thread()
-        try:
-            yield host
-        finally:
-            host.stop()
-            thread.join(5.0)
-            assert not thread.is_alive()
+    with served(API_KEY, KEY.public_key, **options) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")

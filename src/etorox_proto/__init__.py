@@ -1,11 +1,13 @@
 """The eToroX streaming API as a sans-IO state machine, on top of `etorox_proto.signalr`.
 
 `ExchangeConnection` is one authenticated connection: bytes and time go in, bytes and typed market events come out.
-Drive it with `etorox_transports` or with a loop of your own. Nothing in this package opens a socket or reads a clock.
+`Session` makes one stream of many connections: it connects again, rotates, and says where something may be missing.
+Drive them with `etorox_transports` or with a loop of your own. Nothing in this package opens a socket or reads a clock.
 """
 
 from __future__ import annotations
 
+from etorox_proto._attempt import CheckClock, NewConnection, SessionAction, SessionState, StartAttempt
 from etorox_proto._auth import (
     Credentials,
     PrivateKey,
@@ -15,9 +17,24 @@ from etorox_proto._auth import (
     load_private_key,
     setup_argument,
 )
-from etorox_proto._config import ExchangeConfig
-from etorox_proto._errors import CredentialsError, SetupRefused, SigningFailed, SubscriptionFailed
-from etorox_proto._events import EventReceived, ExchangeEvent, Ready, SubscriptionEnded
+from etorox_proto._config import ExchangeConfig, SessionConfig
+from etorox_proto._errors import (
+    CredentialsError,
+    HandoverUnproven,
+    SetupRefused,
+    SigningFailed,
+    SubscriptionFailed,
+)
+from etorox_proto._events import (
+    EventReceived,
+    ExchangeEvent,
+    Gap,
+    Ready,
+    Reconnecting,
+    SessionEvent,
+    Stale,
+    SubscriptionEnded,
+)
 from etorox_proto._exchange import ExchangeConnection, ExchangeState
 from etorox_proto._market import (
     MarketEvent,
@@ -34,6 +51,7 @@ from etorox_proto._market import (
     row_decoder,
     row_type,
 )
+from etorox_proto._session import Session
 from etorox_proto._subscription import Subscription
 from etorox_proto.signalr import (
     CallError,
@@ -58,6 +76,7 @@ from etorox_proto.signalr import (
 __all__ = [
     "CallError",
     "CallLost",
+    "CheckClock",
     "Closed",
     "ConnectionClosed",
     "ConnectionFailed",
@@ -70,12 +89,15 @@ __all__ = [
     "ExchangeConnection",
     "ExchangeEvent",
     "ExchangeState",
+    "Gap",
+    "HandoverUnproven",
     "HandshakeRefused",
     "LimitExceeded",
     "Limits",
     "LocalProtocolError",
     "MarketEvent",
     "NegotiationFailed",
+    "NewConnection",
     "OrderCanceled",
     "OrderCompleted",
     "OrderCreated",
@@ -83,13 +105,21 @@ __all__ = [
     "PrivateKey",
     "PublicKey",
     "Ready",
+    "Reconnecting",
     "RemoteProtocolError",
     "Row",
     "ServerClosed",
+    "Session",
+    "SessionAction",
+    "SessionConfig",
+    "SessionEvent",
+    "SessionState",
     "SetupRefused",
     "SignalRError",
     "Signer",
     "SigningFailed",
+    "Stale",
+    "StartAttempt",
     "Subscription",
     "SubscriptionEnded",
     "SubscriptionFailed",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from etorox_proto.signalr import CallError, ConnectionFailed, LocalProtocolError
+from etorox_proto.signalr import CallError, ConnectionFailed, LocalProtocolError, SignalRError
 
-__all__ = ["CredentialsError", "SetupRefused", "SigningFailed", "SubscriptionFailed"]
+__all__ = ["CredentialsError", "HandoverUnproven", "SetupRefused", "SigningFailed", "SubscriptionFailed"]
 
 
 class CredentialsError(LocalProtocolError):
@@ -36,3 +36,13 @@ class SetupRefused(ConnectionFailed):
 
 class SubscriptionFailed(CallError):
     """The exchange refused or ended a subscription. In `SubscriptionEnded.error`; the connection goes on."""
+
+
+class HandoverUnproven(SignalRError):
+    """Two connections that carried the same subscription could not be aligned. In `Gap.cause`.
+
+    It happens to rows that are all alike: nothing tells which of them both connections have brought.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the events of the old and the new connection could not be aligned")

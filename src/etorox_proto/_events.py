@@ -1,4 +1,4 @@
-"""What an `ExchangeConnection` tells the application: a closed union; `match` over it is exhaustive."""
+"""What an `ExchangeConnection` and a `Session` tell the application: two closed unions, exhaustive to `match`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import msgspec
 
 from etorox_proto._market import MarketEvent, Row
 from etorox_proto._subscription import Subscription
-from etorox_proto.signalr import CallError, Closed, Dial
+from etorox_proto.signalr import CallError, Closed, ConnectionFailed, Dial, SignalRError
 
-__all__ = ["EventReceived", "ExchangeEvent", "Ready", "SubscriptionEnded"]
+__all__ = [
+    "EventReceived",
+    "ExchangeEvent",
+    "Gap",
+    "Ready",
+    "Reconnecting",
+    "SessionEvent",
+    "Stale",
+    "SubscriptionEnded",
+]
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -47,3 +56,54 @@ class SubscriptionEnded(msgspec.Struct, frozen=True):
 
 
 ExchangeEvent = Dial | Ready | EventReceived | SubscriptionEnded | Closed
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Events of a subscription may be missing here: between the one delivered before and the one that follows.
+
+    It stands directly before the first event after an interruption, and comes with that event, not with the
+    interruption.
+
+    Attributes:
+        subscription: what `subscribe` returned.
+        since: until when the subscription is known to be whole: the time of its last event, or of `subscribe` if there
+            was none, in seconds of the session's clock.
+        lasted: seconds from `since` until the event that follows.
+        cause: why. What ended the connection; why the exchange broke the subscription off; `HandoverUnproven`.
+    """
+
+    subscription: Subscription
+    since: float
+    lasted: float
+    cause: SignalRError
+
+
+class Stale(msgspec.Struct, frozen=True):
+    """The connection lives, but a subscription that should be busy is silent. Nothing is done about it.
+
+    It comes after `stale_after` seconds of silence, again after twice and four times as long, and so on.
+
+    Attributes:
+        subscription: what `subscribe` returned.
+        silent_for: seconds since its last event, or since it was asked for on this connection.
+    """
+
+    subscription: Subscription
+    silent_for: float
+
+
+class Reconnecting(msgspec.Struct, frozen=True):
+    """A connection ended, or an attempt to make one; another attempt follows.
+
+    If the session is `READY` all the same, it was the attempt to replace a connection that still serves.
+
+    Attributes:
+        error: why it ended.
+        delay: seconds until the next attempt begins. `math.inf`: none is made while the connection in use lives.
+    """
+
+    error: ConnectionFailed
+    delay: float
+
+
+SessionEvent = Ready | EventReceived | Gap | Stale | Reconnecting | SubscriptionEnded | Closed

@@ -57,10 +57,11 @@ class ExchangeState(enum.Enum):
 class ExchangeConnection:
     """One authenticated connection to the exchange, as a pure state machine.
 
-    - The world tells the machine: `stream_opened`, `receive_data`, `handle_timeout`. These never raise.
+    - The world tells the machine: `stream_opened`, `receive_data`, `handle_timeout`, `reading_paused`,
+      `reading_resumed`. These never raise.
     - The machine tells the world: `data_to_send`, `next_event`, `deadline`.
-    - The application asks: `subscribe`, `unsubscribe`, `close`. These check, then act; a refused one raises
-      `LocalProtocolError` and changes nothing.
+    - The application asks: `subscribe`, `resubscribe`, `unsubscribe`, `close`. These check, then act; a refused one
+      raises `LocalProtocolError` and changes nothing.
     - Anyone looks: `state`, `subscriptions`.
 
     Drain before you feed: after any input or command send `data_to_send()`, take `next_event()` until it is None, and
@@ -138,6 +139,11 @@ class ExchangeConnection:
         return list(self._subscriptions.values())
 
     @property
+    def last_heard(self) -> float:
+        """When the exchange last gave a sign of life, in seconds of the driver's clock; -infinite before that."""
+        return self._hub.last_heard
+
+    @property
     def queued_bytes(self) -> int:
         """How many bytes wait in `data_to_send`."""
         return self._hub.queued_bytes
@@ -160,6 +166,14 @@ class ExchangeConnection:
             self._fail(TimedOut("setup", seconds, "the exchange did not answer setup"), now)
         self._hub.handle_timeout(now)
         self._translate(now)
+
+    def reading_paused(self, now: float) -> None:
+        """The driver has stopped reading; until `reading_resumed` silence is not held against the exchange."""
+        self._hub.reading_paused(now)
+
+    def reading_resumed(self, now: float) -> None:
+        """The driver reads again."""
+        self._hub.reading_resumed(now)
 
     # ------------------------------------------------------------------------- the machine tells the world
 
@@ -198,18 +212,25 @@ class ExchangeConnection:
             LocalProtocolError: a list is empty or holds something twice, `fields` is not sorted, a topic is
                 subscribed already, or the connection is not ready; nothing was sent.
         """
-        if self.state in {ExchangeState.CLOSING, ExchangeState.CLOSED}:
-            raise ConnectionClosed(f"expected a connection for subscribe, got one that is {self.state.value}")
-        if not self._is_ready:
-            raise LocalProtocolError(f"expected a ready connection, it is still {self.state.value}; wait for Ready")
+        self._check_ready()
         subscription = Subscription(channels, event=event, fields=fields)
+        self.resubscribe(subscription, now=now)
+        return subscription
+
+    def resubscribe(self, subscription: Subscription, *, now: float) -> None:
+        """Ask for a subscription that another connection has, or had; its events come under this very object.
+
+        Raises:
+            LocalProtocolError: a topic of it is subscribed here already, or the connection is not ready; nothing was
+                sent.
+        """
+        self._check_ready()
         for channel, name in subscription.topics:
             if (channel, name) in self._topics:
                 raise LocalProtocolError(f"expected topics that are not subscribed, got {channel} ({name}), which is")
         call = self._hub.stream("subscribe", [subscription.argument()], item_decoder=subscription.decoder(), now=now)
         self._subscriptions[call] = subscription
         self._topics.update(subscription.topics)
-        return subscription
 
     def unsubscribe(self, subscription: Subscription, *, now: float) -> None:
         """End a subscription. Its `SubscriptionEnded` is there at once; what still comes for it is dropped.
@@ -234,6 +255,12 @@ class ExchangeConnection:
         self._setup_deadline = math.inf
         self._hub.close(wait=wait, now=now)
         self._translate(now)
+
+    def _check_ready(self) -> None:
+        if self.state in {ExchangeState.CLOSING, ExchangeState.CLOSED}:
+            raise ConnectionClosed(f"expected a connection for subscribe, got one that is {self.state.value}")
+        if not self._is_ready:
+            raise LocalProtocolError(f"expected a ready connection, it is still {self.state.value}; wait for Ready")
 
     # -------------------------------------------------------------------------------- hub events to market events
 

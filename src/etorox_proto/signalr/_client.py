@@ -41,7 +41,8 @@ __all__ = ["HubConnection"]
 class HubConnection(Machine[HubEvent]):
     """One connection to a hub, as a pure state machine.
 
-    - The world tells the machine: `stream_opened`, `receive_data`, `handle_timeout`. These never raise.
+    - The world tells the machine: `stream_opened`, `receive_data`, `handle_timeout`, `reading_paused`,
+      `reading_resumed`. These never raise.
     - The machine tells the world: `data_to_send`, `next_event`, `deadline`.
     - The application asks: `invoke`, `stream`, `send`, `cancel`, `close`. These check, then act; a refused one raises
       `LocalProtocolError` and changes nothing.
@@ -273,7 +274,7 @@ class HubConnection(Machine[HubEvent]):
     def _receive_websocket(self, data: bytes, now: float) -> None:
         assert self._websocket is not None, "an open stream carries negotiation or a WebSocket"
         if self.state is State.CONNECTED:
-            self._timers.set(Timer.SILENCE, now + self._config.server_timeout)
+            self._heard(now, self._config.server_timeout)
         for event in self._websocket.receive_data(data):
             if isinstance(event, bytes):
                 self._receive_message(event, now)
@@ -313,7 +314,7 @@ class HubConnection(Machine[HubEvent]):
     def _connected(self, now: float) -> None:
         self._life.enter(State.CONNECTED)
         self._timers.stop(Timer.HANDSHAKE)
-        self._timers.set(Timer.SILENCE, now + self._config.server_timeout)
+        self._heard(now, self._config.server_timeout)
         self._ping(now)
         self._events.append(Connected(self.connection_id))
         if self._greet is not None:

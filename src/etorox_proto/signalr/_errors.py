@@ -139,7 +139,11 @@ class UpgradeFailed(ConnectionFailed):
 class HandshakeRefused(ConnectionFailed):
     """The server refused the SignalR handshake; the message holds the server's text."""
 
-    may_retry = False
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        # A protocol or version that it does not support it will not support next time. "Handshake was canceled." says
+        # that the line was slow, and passes like every other reason.
+        self.may_retry = "not support" not in message
 
 
 class RemoteProtocolError(ConnectionFailed):

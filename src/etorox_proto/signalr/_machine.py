@@ -45,6 +45,9 @@ class Machine(Generic[Event]):
         self._flushed = 0  # bytes handed out so far, to tell what cannot have been sent
         self._stream_is_open = False
         self._websocket: WebSocket | None = None
+        self._is_reading = True
+        self._last_heard = -math.inf
+        self._patience: float | None = None  # how long the peer may be silent, once that counts
 
     # ------------------------------------------------------------------------------------------ anyone looks
 
@@ -54,9 +57,32 @@ class Machine(Generic[Event]):
         return self._life.state
 
     @property
+    def last_heard(self) -> float:
+        """When the connected peer last gave a sign of life, in seconds of the driver's clock; -infinite before that."""
+        return self._last_heard
+
+    @property
     def queued_bytes(self) -> int:
         """How many bytes wait in `data_to_send`."""
         return len(self._output)
+
+    # ------------------------------------------------------------------------- the world tells the machine
+
+    def reading_paused(self, now: float) -> None:
+        """The driver has stopped reading, because what came before waits to be consumed.
+
+        Until `reading_resumed` silence is not held against the peer. Pings go on, so `deadline` is to be kept.
+        """
+        del now  # every input takes it; this one arms no timer
+        self._is_reading = False
+        self._timers.stop(Timer.SILENCE)
+
+    def reading_resumed(self, now: float) -> None:
+        """The driver reads again; the peer has its whole time to be heard. Without a pause before it does nothing."""
+        if not self._is_reading:
+            self._is_reading = True
+            if self._patience is not None and self.state is State.CONNECTED:
+                self._timers.set(Timer.SILENCE, now + self._patience)
 
     # ------------------------------------------------------------------------- the machine tells the world
 
@@ -75,6 +101,15 @@ class Machine(Generic[Event]):
     def deadline(self) -> float:
         """When `handle_timeout` must be called next; `math.inf` after the end. Read it anew before each wait."""
         return self._timers.next
+
+    # ------------------------------------------------------------------------------------------- receiving
+
+    def _heard(self, now: float, patience: float) -> None:
+        """The peer gave a sign of life; it may now be silent for so long."""
+        self._last_heard = now
+        self._patience = patience
+        if self._is_reading:
+            self._timers.set(Timer.SILENCE, now + patience)
 
     # --------------------------------------------------------------------------------------------- sending
 

@@ -326,9 +326,9 @@ class ServerConnection(Machine[ServerEvent]):
             self._events.append(Connected(self._connection_id))
 
     def _receive_hub_message(self, message: HubMessage, now: float) -> None:
-        if Timer.SILENCE in self._timers or isinstance(message, Ping):
+        if self._patience is not None or isinstance(message, Ping):
             # A client that never pings is never timed out: the clients before 2.2 did not ping at all.
-            self._timers.set(Timer.SILENCE, now + self._config.client_timeout)
+            self._heard(now, self._config.client_timeout)
         match message:
             case Invocation():
                 self._receive_call(message, streaming=False)

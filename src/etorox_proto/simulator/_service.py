@@ -218,7 +218,7 @@ class SimulatorConnection:
         """Time has passed."""
         if self._setup_deadline is not None and self._setup_deadline <= now:
             self._setup_deadline = None
-            self._say_goodbye(now, error="setup did not follow the handshake in time")
+            self._say_goodbye(now, error="setup did not follow the handshake in time", allow_reconnect=True)
         self._server.handle_timeout(now)
         self._answer(now)
 

@@ -1,0 +1,54 @@
+"""For testing programs, transports and protocol code: a network in virtual time, and an exchange that obeys the test.
+
+`VirtualNetwork` carries bytes between client machines and hosts, with a clock that jumps to the next wake-up and faults
+of every kind; `FakeExchange` is a host that publishes what it is told and goes wrong when it is told. Everything is
+seeded: the same seed gives the same run. Nothing in this package opens a socket or reads a clock.
+"""
+
+from __future__ import annotations
+
+from etorox_proto.testing._attempt import ClientMachine
+from etorox_proto.testing._clock import ManualClock, TimeSource
+from etorox_proto.testing._drivers import Driver, SessionDriver
+from etorox_proto.testing._errors import DialFault, VirtualDialFailed
+from etorox_proto.testing._fake_connection import FakeExchangeConnection
+from etorox_proto.testing._fake_exchange import FakeExchange, Item
+from etorox_proto.testing._faults import FaultKind, RandomFaults
+from etorox_proto.testing._hosts import Host, HostConnection, HowToStop, Listener
+from etorox_proto.testing._ledger import ExchangeCounts, SetupAnswer
+from etorox_proto.testing._link import Chunking, Link, bytewise, pieces, whole
+from etorox_proto.testing._network import FakeSigner, VirtualNetwork
+from etorox_proto.testing._rules import ExchangeRules
+from etorox_proto.testing._stream import Side, Stream, Toward
+
+__all__ = [
+    "Chunking",
+    "ClientMachine",
+    "DialFault",
+    "Driver",
+    "ExchangeCounts",
+    "ExchangeRules",
+    "FakeExchange",
+    "FakeExchangeConnection",
+    "FakeSigner",
+    "FaultKind",
+    "Host",
+    "HostConnection",
+    "HowToStop",
+    "Item",
+    "Link",
+    "Listener",
+    "ManualClock",
+    "RandomFaults",
+    "SessionDriver",
+    "SetupAnswer",
+    "Side",
+    "Stream",
+    "TimeSource",
+    "Toward",
+    "VirtualDialFailed",
+    "VirtualNetwork",
+    "bytewise",
+    "pieces",
+    "whole",
+]

@@ -12,7 +12,7 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src"
 CORE, TRANSPORTS = "etorox_proto", "etorox_transports"
-SIGNALR, SIMULATOR = f"{CORE}.signalr", f"{CORE}.simulator"
+SIGNALR, SIMULATOR, TESTING = f"{CORE}.signalr", f"{CORE}.simulator", f"{CORE}.testing"
 
 IMPURE = frozenset(
     {
@@ -25,7 +25,7 @@ IMPURE = frozenset(
 IMPURE_CALLS = frozenset({"now", "utcnow", "today", "urandom", "uuid1", "uuid4", "SystemRandom", "input", "print"})
 QUARANTINE = {"h11": f"{SIGNALR}._http", "wsproto": f"{SIGNALR}._websocket", "cryptography": f"{CORE}._auth"}
 READS_KEY_FILES = f"{CORE}._key_text"
-PUBLIC = frozenset({CORE, SIGNALR, SIMULATOR})
+PUBLIC = frozenset({CORE, SIGNALR, SIMULATOR, TESTING})
 MOST_LINES = 400
 
 
@@ -61,7 +61,7 @@ core_files = pytest.mark.parametrize("module", [module for module in FILES if _w
 
 
 def test_the_files_are_found() -> None:
-    assert {CORE, SIGNALR, SIMULATOR, TRANSPORTS, f"{SIGNALR}._client"} <= FILES.keys()
+    assert {CORE, SIGNALR, SIMULATOR, TESTING, TRANSPORTS, f"{SIGNALR}._client"} <= FILES.keys()
 
 
 # ----------------------------------------------------------------------------------------------------- purity
@@ -70,7 +70,7 @@ def test_the_files_are_found() -> None:
 @core_files
 def test_the_core_imports_nothing_impure(module: str) -> None:
     impure = {name for name in IMPORTS[module] for each in IMPURE if _within(name, each)}
-    if _within(module, SIMULATOR):
+    if _within(module, SIMULATOR) or _within(module, TESTING):
         impure.discard("random")  # for `random.Random`, as the next test demands
     assert not impure
 
@@ -138,6 +138,8 @@ def test_a_layer_imports_from_the_floors_below_only(module: str) -> None:
         assert all(_within(name, CORE) for name in ours), "the core knows no adapter"
         if not _within(module, SIMULATOR):
             assert not any(_within(name, SIMULATOR) for name in ours), "the simulator stands on the core"
+        if not _within(module, TESTING):
+            assert not any(_within(name, TESTING) for name in ours), "the testing kit stands on the core"
         assert not any(name.startswith(f"{SIGNALR}._") for name in ours), "the exchange uses what signalr exports"
     else:
         assert {name for name in ours if _within(name, CORE)} <= PUBLIC, "adapters use public names only"
@@ -204,11 +206,14 @@ def test_names_say_what_things_are(module: str) -> None:
 @pytest.mark.parametrize(
     ("imported", "left_alone"),
     [
-        (CORE, ["cryptography", TRANSPORTS, SIMULATOR, "asyncio", "anyio", "trio", "rich", "hypothesis"]),
+        (CORE, ["cryptography", TRANSPORTS, SIMULATOR, TESTING, "asyncio", "anyio", "trio", "rich", "hypothesis"]),
         (SIGNALR, ["cryptography", TRANSPORTS, SIMULATOR, "asyncio", "anyio", "trio", "rich", "hypothesis"]),
-        (SIMULATOR, ["cryptography", TRANSPORTS, "asyncio", "anyio", "trio", "rich", "hypothesis"]),
+        (SIMULATOR, ["cryptography", TRANSPORTS, TESTING, "asyncio", "anyio", "trio", "rich", "hypothesis"]),
+        (TESTING, ["cryptography", TRANSPORTS, SIMULATOR, "asyncio", "anyio", "trio", "rich", "hypothesis"]),
         (TRANSPORTS, ["cryptography", "asyncio", "anyio", "trio", "rich", "hypothesis"]),
         (f"{TRANSPORTS}.blocking", ["cryptography", "asyncio", "anyio", "trio", "rich", "hypothesis"]),
+        (f"{TRANSPORTS}.trio", ["cryptography", "asyncio", "anyio", "rich", "hypothesis"]),
+        (f"{TRANSPORTS}.anyio", ["cryptography", "trio", "rich", "hypothesis"]),
     ],
 )
 def test_importing_brings_nothing_that_was_not_asked_for(imported: str, left_alone: list[str]) -> None:

@@ -1,12 +1,21 @@
 """Adapters that give the machines of `etorox_proto` their bytes and their time.
 
-So far there is one, `etorox_transports.blocking`, and the `etorox` command in `etorox_transports.cli`. This module
-imports neither, so that no extra is needed by accident.
+`etorox_transports.blocking`, `.trio` and `.anyio` offer the same verbs; the `etorox` command is in
+`etorox_transports.cli`. This module imports none of them, so that no extra is needed by accident.
 """
 
 from __future__ import annotations
 
-from etorox_transports._attempt import new_exchange_connection, new_tls_context
+from etorox_transports._attempt import new_exchange_connection, new_session, new_tls_context
 from etorox_transports._errors import DialFailed, FeedOverflow
+from etorox_transports._queue import LatestBy, Overload
 
-__all__ = ["DialFailed", "FeedOverflow", "new_exchange_connection", "new_tls_context"]
+__all__ = [
+    "DialFailed",
+    "FeedOverflow",
+    "LatestBy",
+    "Overload",
+    "new_exchange_connection",
+    "new_session",
+    "new_tls_context",
+]

@@ -5,25 +5,58 @@ The machines take clocks, ids and nonces as values; here they are drawn, once fo
 
 from __future__ import annotations
 
+import random
 import ssl
 import time
 import uuid
 
-from etorox_proto import Credentials, Dial, ExchangeConfig, ExchangeConnection
+from etorox_proto import Credentials, Dial, ExchangeConfig, ExchangeConnection, Session, SessionConfig
 from etorox_transports._errors import DialFailed
 
-__all__ = ["dial_failed", "new_exchange_connection", "new_tls_context"]
+__all__ = ["dial_failed", "new_exchange_connection", "new_session", "new_tls_context"]
 
 
-def new_exchange_connection(config: ExchangeConfig, credentials: Credentials) -> ExchangeConnection:
-    """A new attempt, with `time.monotonic()` as its clock, a fresh nonce and a fresh correlation id."""
+def new_exchange_connection(
+    config: ExchangeConfig, credentials: Credentials, *, now: float | None = None, skew: float = 0.0
+) -> ExchangeConnection:
+    """A new attempt, with a fresh nonce, a fresh correlation id and the wall clock of this moment.
+
+    Args:
+        config: where the exchange is.
+        credentials: who we are.
+        now: seconds of the clock that drives the connection; by default `time.monotonic()`.
+        skew: how far the exchange's wall clock is ahead of ours, in seconds.
+    """
     return ExchangeConnection(
         config,
         credentials,
-        now=time.monotonic(),
-        unix_time=time.time(),
+        now=time.monotonic() if now is None else now,
+        unix_time=time.time() + skew,
         nonce=str(uuid.uuid4()),
         correlation_id=str(uuid.uuid4()),
+    )
+
+
+def new_session(
+    config: ExchangeConfig, credentials: Credentials, session: SessionConfig | None, *, now: float
+) -> Session:
+    """A new session whose attempts are made by `new_exchange_connection`.
+
+    Args:
+        config: where the exchange is.
+        credentials: who we are.
+        session: how to stay connected; None for one attempt and no other.
+        now: seconds of the clock that drives the session.
+    """
+
+    def new_connection(now: float, skew: float) -> ExchangeConnection:
+        return new_exchange_connection(config, credentials, now=now, skew=skew)
+
+    return Session(
+        new_connection,
+        now=now,
+        random=random.random,
+        config=SessionConfig(reconnect=False) if session is None else session,
     )
 
 
@@ -46,8 +79,15 @@ def dial_failed(dial: Dial, error: OSError) -> DialFailed:
             what = f"TLS failed ({error.reason or error}); does it speak TLS at this port?"
         case _:
             what = error.strerror or str(error) or type(error).__name__
-    failed = DialFailed(
-        f"could not connect to {dial.host} port {dial.port}: {what}", may_retry=not isinstance(error, ssl.SSLError)
+    # A certificate that is not trusted, or a server that does not speak TLS, is no passing trouble; a server that goes
+    # away in the middle of TLS's handshake, because it is being restarted, is.
+    may_retry = not (
+        isinstance(error, ssl.SSLCertVerificationError)
+        or (
+            isinstance(error, ssl.SSLError)
+            and error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
+        )
     )
+    failed = DialFailed(f"could not connect to {dial.host} port {dial.port}: {what}", may_retry=may_retry)
     failed.__cause__ = error
     return failed

@@ -15,6 +15,8 @@ import pytest
 import trustme
 
 from etorox_proto import (
+    CallLost,
+    ConnectionClosed,
     ConnectionFailed,
     ConnectionLost,
     Credentials,
@@ -26,6 +28,7 @@ from etorox_proto import (
     OrderCreated,
     Row,
     SetupRefused,
+    SubscriptionEnded,
     SubscriptionFailed,
     TimedOut,
     generate_private_key,
@@ -41,7 +44,15 @@ from etorox_proto.signalr import (
     ServerConnection,
 )
 from etorox_transports import DialFailed, FeedOverflow
-from etorox_transports.blocking import ByteStream, Hub, SocketStream, connect, connect_hub, open_socket
+from etorox_transports.blocking import (
+    ByteStream,
+    Hub,
+    OtherFeedFull,
+    SocketStream,
+    connect,
+    connect_hub,
+    open_socket,
+)
 from etorox_transports.cli._host import SimulatorHost
 from hosts import served
 
@@ -100,12 +111,16 @@ class TestExchange:
             assert list(feed) == []
             assert next(exchange.subscribe(["btcusd"])).market == "btcusd"
 
-    def test_a_closed_feed_ends_the_iteration_over_all(self, host: SimulatorHost) -> None:
+    def test_a_closed_feed_is_an_event_of_the_iteration_over_all(self, host: SimulatorHost) -> None:
         with connect(config(host), CREDENTIALS) as exchange:
-            feed = exchange.subscribe(["btcusd"])
-            for number, _ in enumerate(exchange.events()):
-                if number == 3:
-                    feed.close()
+            closed, other = exchange.subscribe(["btcusd"]), exchange.subscribe(["ethusd"])
+            events = exchange.events()
+            next(events)
+            closed.close()
+            rest = itertools.dropwhile(lambda event: not isinstance(event, SubscriptionEnded), events)
+            ended = next(rest)
+            assert (ended.subscription, ended.error) == (closed.handle, None)
+            assert {event.subscription for event in itertools.islice(rest, 50)} == {other.handle}
 
     def test_a_refused_subscription_raises_where_it_is_read(self, host: SimulatorHost) -> None:
         with connect(config(host), CREDENTIALS) as exchange:
@@ -114,11 +129,13 @@ class TestExchange:
                 next(bad)
             assert next(good).market == "btcusd"
 
-    def test_a_refused_subscription_raises_from_the_iteration_over_all(self, host: SimulatorHost) -> None:
+    def test_a_refused_subscription_is_an_event_of_the_iteration_over_all(self, host: SimulatorHost) -> None:
         with connect(config(host), CREDENTIALS) as exchange:
-            exchange.subscribe(["nothing"])
+            feed = exchange.subscribe(["nothing"])
+            ended = next(exchange.events())
+            assert ended.subscription is feed.handle
             with pytest.raises(SubscriptionFailed, match="not listed"):
-                list(exchange.events())
+                raise ended.error
 
     def test_a_local_mistake_is_refused_before_anything_is_sent(self, host: SimulatorHost) -> None:
         with connect(config(host), CREDENTIALS) as exchange, pytest.raises(LocalProtocolError, match="alphanumeric"):
@@ -159,24 +176,24 @@ class TestExchange:
     def test_feeds_learn_of_an_end_that_the_iteration_over_all_has_seen(self, host: SimulatorHost) -> None:
         with connect(config(host), CREDENTIALS) as exchange:
             good, refused = exchange.subscribe(["btcusd"]), exchange.subscribe(["nothing"])
-            with pytest.raises(SubscriptionFailed, match="not listed"):
-                list(exchange.events())
+            events = exchange.events()
+            assert any(isinstance(event, SubscriptionEnded) for event in events)
+            events.close()
             with pytest.raises(SubscriptionFailed, match="not listed"):
                 next(refused)
-            good.close()
-            assert list(exchange.events()) == []
-            assert list(good) == []
+            assert next(good).market == "btcusd"
 
-    def test_a_stopped_server_ends_the_iteration_over_all_with_its_reason(self) -> None:
+    def test_a_stopped_server_ends_a_single_attempt_with_its_reason(self) -> None:
         with exchange_host(rate=500.0) as host:
-            exchange = connect(config(host), CREDENTIALS)
+            exchange = connect(config(host), CREDENTIALS, session=None)
             feeds = [exchange.subscribe([channel]) for channel in ("btcusd", "ethusd")]
-            next(exchange.events())
+            events = exchange.events()
+            next(events)
+        for reader in (events, *feeds, events):
+            with pytest.raises(ConnectionFailed, match="closed the connection"):
+                list(reader)
         with pytest.raises(ConnectionFailed, match="closed the connection"):
             list(exchange.events())
-        for feed in feeds:
-            with pytest.raises(ConnectionFailed, match="closed the connection"):
-                list(feed)
         exchange.close()
 
     def test_nothing_is_left_open(self, host: SimulatorHost) -> None:
@@ -189,14 +206,14 @@ class TestExchange:
 
     def test_a_stopped_server_raises_for_every_reader(self) -> None:
         with exchange_host(rate=500.0) as host:
-            exchange = connect(config(host), CREDENTIALS)
+            exchange = connect(config(host), CREDENTIALS, session=None)
             feed, other = exchange.subscribe(["btcusd"]), exchange.subscribe(["ethusd"])
             next(feed)
         for each in (feed, other, feed):
             with pytest.raises(ConnectionFailed, match="closed the connection"):
                 list(each)
-        with pytest.raises(ConnectionFailed, match="closed the connection"):
-            list(exchange.events())
+        with pytest.raises(ConnectionClosed):
+            exchange.subscribe(["xrpusd"])
         exchange.close()
 
     def test_a_wrong_api_key_is_refused(self, host: SimulatorHost) -> None:
@@ -321,8 +338,9 @@ class TestFailures:
             assert 0 < timeout <= 30.0
             raise ConnectionRefusedError("no way through the proxy")
 
-        with pytest.raises(ConnectionRefusedError, match="no way"):
+        with pytest.raises(DialFailed, match="no way through the proxy") as caught:
             connect(ExchangeConfig("streams.example.com"), CREDENTIALS, open=refuse)
+        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
         assert seen == [Dial("streams.example.com", 443, tls=True, server_name="streams.example.com")]
 
     def test_a_send_that_fails_is_the_end_of_the_stream(self) -> None:
@@ -425,6 +443,7 @@ class TestHub:
     def test_streams_are_iterated(self) -> None:
         with hub_with(calculator) as hub:
             assert list(hub.stream("count", 5, item_type=int)) == [0, 1, 2, 3, 4]
+            assert repr(hub) == "<Hub on <HubConnection to http://localhost: connected>>"
             stream = hub.stream("count", 5)
             assert next(stream) == 0
             stream.close()
@@ -434,12 +453,18 @@ class TestHub:
         with hub_with(calculator) as hub:
             hub.send("tell", "x")
             assert hub.invoke("add", 1) == 1
-            assert hub.invocations.popleft().arguments == ["x"]
+            assert hub.invocations.lag == 1
+            assert next(hub.invocations).arguments == ["x"]
+            hub.send("tell", "y")
+            assert hub.invocations.next(timeout=5.0).arguments == ["y"]
+        assert list(hub.invocations) == []
 
     def test_a_call_lost_with_the_connection_raises_its_reason(self) -> None:
         hub = hub_with(calculator)
-        with pytest.raises(ConnectionFailed, match="bye"):
+        with pytest.raises(ConnectionFailed, match="bye") as caught:
             hub.invoke("hang up")
+        assert isinstance(caught.value.__context__, CallLost)
+        assert caught.value.__context__.delivery == "maybe_sent"
         with pytest.raises(LocalProtocolError, match="closed"):
             hub.invoke("add", 1)
         hub.close()
@@ -462,6 +487,61 @@ class TestHub:
         stream = hub.stream("hang up")
         with pytest.raises(ConnectionFailed, match="bye"):
             next(stream)
+
+    def test_an_interrupted_call_is_cancelled(self) -> None:
+        waiting: list[bool] = []
+
+        class Interrupted(MemoryStream):
+            def receive(self, timeout: float) -> bytes:
+                if waiting:
+                    waiting.clear()
+                    raise KeyboardInterrupt
+                return super().receive(timeout)
+
+        tokens = ConnectionTokens(map(str, itertools.count()))
+        url = "http://localhost/hub"
+        with connect_hub(url, open=lambda _dial, _timeout: Interrupted(tokens, calculator)) as hub:
+            waiting.append(True)
+            with pytest.raises(KeyboardInterrupt):
+                hub.invoke("unheard")
+            assert hub.connection.pending_calls == 0
+            assert hub.invoke("add", 2, 2) == 4
+
+    def test_a_stream_with_a_bug_ends_calls_and_streams(self) -> None:
+        broken: list[bool] = []
+
+        class Broken(MemoryStream):
+            def receive(self, timeout: float) -> bytes:
+                if broken:
+                    raise ValueError("not an OSError")
+                return super().receive(timeout)
+
+        tokens = ConnectionTokens(map(str, itertools.count()))
+        url = "http://localhost/hub"
+        with connect_hub(url, open=lambda _dial, _timeout: Broken(tokens, calculator)) as hub:
+            stream = hub.stream("unheard")
+            broken.append(True)
+            with pytest.raises(ValueError, match="not an OSError"):
+                hub.invoke("unheard")
+            reads: list[Callable[[], Any]] = [
+                lambda: hub.invoke("add", 1),
+                lambda: next(stream),
+                lambda: next(hub.invocations),
+            ]
+            for read in reads:
+                with pytest.raises(ConnectionLost, match="an exception interrupted"):
+                    read()
+            stream.close()
+
+    def test_a_full_stream_that_waits_holds_calls_up(self) -> None:
+        with hub_with(calculator) as hub:
+            stream = hub.stream("count", 5, capacity=3, overload="wait")
+            with pytest.raises(OtherFeedFull) as caught:
+                hub.invoke("add", 1)
+            assert caught.value.feed is stream
+            assert [next(stream) for _ in range(3)] == [0, 1, 2]
+            assert hub.invoke("add", 2) == 2
+            assert list(stream) == [3, 4]
 
     def test_a_url_is_enough(self) -> None:
         with pytest.raises(DialFailed):

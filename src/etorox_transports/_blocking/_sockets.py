@@ -55,18 +55,22 @@ class SocketStream:
 
     def send_all(self, data: bytes, timeout: float) -> None:
         """See `ByteStream.send_all`."""
-        self._sock.settimeout(max(timeout, 0.001))
-        self._sock.sendall(data)
+        until = time.monotonic() + timeout
+        unsent = memoryview(data)
+        while unsent:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")  # also if it was sent drop by drop
+            self._sock.settimeout(left)
+            unsent = unsent[self._sock.send(unsent) :]
 
     def receive(self, timeout: float) -> bytes:
         """See `ByteStream.receive`."""
         self._sock.settimeout(max(timeout, 0.0))
         try:
             return self._sock.recv(_READ_SIZE)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise TimeoutError from None
-        except ssl.SSLEOFError:
-            return b""  # the peer left without TLS's goodbye, which servers do
 
     def close(self) -> None:
         """See `ByteStream.close`."""
@@ -80,7 +84,8 @@ def open_socket(dial: Dial, timeout: float, ssl_context: ssl.SSLContext | None =
 
     Args:
         dial: where to, and whether with TLS.
-        timeout: seconds for everything.
+        timeout: seconds for everything but the look-up of the name, which the system bounds. Each address of the name
+            is given so long.
         ssl_context: how to verify and what to present; by default the system's authorities.
 
     Raises:

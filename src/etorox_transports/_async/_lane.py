@@ -1,0 +1,246 @@
+"""`Lane`: one connection, from its first `Dial` to its end: a task that reads and a task that writes.
+
+The reader opens the streams that the machine asks for, and is the only one that reads. The writer is the only one that
+sends, and keeps the machine's deadline. So a task of the application never sends: its commands queue bytes and wake the
+writer, and cancelling it cannot tear a message. Neither task raises.
+
+A lane knows the contract of the machines and nothing of what their events mean; the driver takes those, in `settle`,
+after every input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Generic, TypeVar, final
+
+from etorox_proto import Closed, ConnectionFailed, Dial, ExchangeConnection, ExchangeState
+from etorox_proto.signalr import HubConnection, State
+from etorox_transports._async._backend import (
+    AsyncByteStream,
+    AsyncOpener,
+    Backend,
+    Event,
+    Scope,
+    not_opened,
+    reason,
+)
+from etorox_transports._async._feed import Consumers
+
+__all__ = ["Lane", "MachineT", "let_readers_go_first", "wait_until"]
+
+MachineT = TypeVar("MachineT", bound=ExchangeConnection | HubConnection)
+
+# As much as one TLS record or a few hundred market events.
+_READ_SIZE = 65_536
+# Only then what is read can fill a feed.
+_FILLS_FEEDS = {ExchangeState.READY, State.CONNECTED}
+# How long a peer that does not read may hold up what we send, in seconds; and the last of it, when all is over.
+_SEND_TIMEOUT = 5.0
+_LAST_SEND_TIMEOUT = 0.5
+# A consumer that takes no turn while we look so often has taken all there was, or is busy with other things. Trio runs
+# the tasks of one round in any order, so that one look may be too early.
+_LOOKS = 2
+# Event loops differ in whether they run timers or look at sockets first; after so many turns all have done both, and
+# the reader has told the machine.
+_TURNS = 3
+
+
+async def wait_until(backend: Backend, event: Event, deadline: float) -> None:
+    """Wait for an event, or until a time."""
+    if deadline == math.inf:
+        await event.wait()
+    else:
+        with backend.new_scope(deadline=deadline):
+            await event.wait()
+
+
+async def let_readers_go_first(backend: Backend) -> None:
+    """Give the readers the opportunity to bring in what has arrived: it counts before a deadline that is due."""
+    for _ in range(_TURNS):
+        await backend.checkpoint()
+
+
+@final
+class Lane(Generic[MachineT]):
+    """One connection and its stream.
+
+    Args:
+        machine: the connection.
+        settle: to be called when the machine was told something: takes its events, and sees that everything is sent.
+        consumers: who reads what it brings.
+        open_stream: opens its streams.
+
+    Attributes:
+        machine: the connection.
+        has_ended: whether the machine has said `Closed`.
+    """
+
+    def __init__(
+        self, machine: MachineT, settle: Callable[[], None], consumers: Consumers, open_stream: AsyncOpener
+    ) -> None:
+        backend = consumers.backend
+        self.machine = machine
+        self.has_ended = False
+        self._settle = settle
+        self._consumers = consumers
+        self._backend = backend
+        self._open_stream = open_stream
+        self._dial: Dial | None = None
+        self._stream: AsyncByteStream | None = None
+        self._reading: Scope | None = None
+        self._wakeup = backend.new_event()  # of the writer
+        self._due = math.inf  # what the writer waits for
+        self._is_flushed = backend.new_event()
+        self._broken: BaseException | None = None
+        self._not_opened: ConnectionFailed | None = None
+        self._is_paused = False
+        self._seen_turns = 0
+
+    # -------------------------------------------------------------------------------------------- for the driver
+
+    def dial(self, dial: Dial) -> None:
+        """The machine wants another stream."""
+        self._dial = dial
+        self._interrupt()
+
+    def end(self, closed: Closed) -> Closed:
+        """The machine has ended. Returns the event with everything that is known of the reason."""
+        self.has_ended = True
+        self._interrupt()
+        self._wakeup.set()
+        if closed.error is None:
+            return closed
+        if self._not_opened is not None:
+            return Closed(self._not_opened)
+        if closed.error.__cause__ is None:
+            closed.error.__cause__ = self._broken
+        return closed
+
+    def nudge(self) -> None:
+        """Wake the task for which something has changed: there is something to send, or the pause is over."""
+        if self._is_paused and not self._must_pause:
+            self._consumers.wake_lanes()
+        if (self._stream is not None and self.machine.queued_bytes) or self.machine.deadline < self._due:
+            self._wakeup.set()
+
+    # --------------------------------------------------------------------------------------------- the two tasks
+
+    async def read(self) -> None:
+        """The reader: run it until it returns, beside `write`. Cancelling it drops the stream at once."""
+        try:
+            while not self.has_ended:
+                with self._backend.new_scope() as self._reading:
+                    await self._converse()
+                if not self.has_ended:
+                    await self._hang_up()
+            await self._is_flushed.wait()
+        finally:
+            await self._hang_up()
+
+    async def write(self) -> None:
+        """The writer: run it until it returns, beside `read`."""
+        machine, backend = self.machine, self._backend
+        while not self.has_ended:
+            if self._stream is not None and machine.queued_bytes:
+                await self._send(_SEND_TIMEOUT)
+                continue
+            self._wakeup, self._due = backend.new_event(), machine.deadline
+            await wait_until(backend, self._wakeup, self._due)
+            if machine.deadline <= backend.now():
+                await let_readers_go_first(backend)
+                machine.handle_timeout(backend.now())
+                self._settle()
+        await self._send(_LAST_SEND_TIMEOUT)
+        self._is_flushed.set()
+
+    async def _converse(self) -> None:
+        """Open the stream that was asked for, and read until there is to be another one or none."""
+        dial, self._dial = self._dial, None
+        assert dial is not None, "a machine that has not ended wants a stream"
+        try:
+            self._stream = stream = await self._open_stream(dial)
+        except Exception as error:  # noqa: BLE001 - of a hook, perhaps
+            self._not_opened = not_opened(dial, error)
+            self._tell(b"")
+            return
+        self.machine.stream_opened(self._backend.now())
+        self._settle()
+        while self._dial is None and not self.has_ended:
+            if self._must_pause:
+                await self._pause()
+            self._tell(await self._receive(stream))
+            await self._let_consumers_take()
+
+    async def _receive(self, stream: AsyncByteStream) -> bytes:
+        try:
+            return bytes(await stream.receive_some(_READ_SIZE))
+        except Exception as error:  # noqa: BLE001 - whatever a stream raises is its end
+            self._broken = reason(error)
+            return b""
+
+    async def _let_consumers_take(self) -> None:
+        """A consumer that keeps up with what is read must not be run over because it is fair to others."""
+        looks = _LOOKS if self._consumers.turns == self._seen_turns else 0
+        while looks < _LOOKS:
+            self._seen_turns = self._consumers.turns
+            await self._backend.checkpoint()
+            looks = looks + 1 if self._consumers.turns == self._seen_turns else 0
+
+    @property
+    def _must_pause(self) -> bool:
+        # What comes before `setup` is answered, and after our goodbye, fills no feed.
+        return self._consumers.is_full and self.machine.state in _FILLS_FEEDS
+
+    async def _pause(self) -> None:
+        """Do not read until there is room, and do not hold the silence against the peer."""
+        self._is_paused = True
+        self.machine.reading_paused(self._backend.now())
+        while self._must_pause:
+            await self._consumers.wait_for_room()
+        self._is_paused = False
+        self.machine.reading_resumed(self._backend.now())
+        self.nudge()
+
+    async def _send(self, patience: float) -> None:
+        stream, data = self._stream, self.machine.data_to_send()
+        if stream is None or not data:
+            return
+        broken: BaseException | None = None
+        scope = self._backend.new_scope(deadline=self._backend.now() + patience)
+        try:
+            with scope:
+                await stream.send_all(data)
+        except Exception as error:  # noqa: BLE001 - whatever a stream raises is its end
+            broken = reason(error)
+        if scope.cancelled_caught:
+            broken = TimeoutError(f"the peer did not take within {patience:g} s what was sent to it")
+        if broken is None:
+            return
+        # Half a message may be on its way, so nothing more is sent; but what the peer said before is heard.
+        await let_readers_go_first(self._backend)
+        if stream is self._stream and not self.has_ended:
+            self._broken = broken
+            self._tell(b"")
+
+    def _tell(self, data: bytes) -> None:
+        self.machine.receive_data(data, self._backend.now())
+        self._settle()
+
+    # ------------------------------------------------------------------------------------------------- the stream
+
+    def _interrupt(self) -> None:
+        """The reader has something else to do than to wait for bytes."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _hang_up(self) -> None:
+        """Close the stream as it is, at once and without waiting for anybody."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        with self._backend.new_scope(shield=True) as scope:
+            scope.cancel()
+            with contextlib.suppress(Exception):  # it is of no use any more, and nobody needs to be told
+                await stream.aclose()

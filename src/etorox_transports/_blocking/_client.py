@@ -1,0 +1,184 @@
+"""`Client`: what an `Exchange` and a `Hub` share: one driver, its feeds, and the end of both.
+
+It puts what comes into the feeds and keeps what must wait; which events belong where is the business of the two.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from etorox_proto import CallError, CallLost, LocalProtocolError, Reconnecting, SignalRError
+from etorox_transports._blocking._feed import Feed, OtherFeedFull, Pump
+from etorox_transports._blocking._line import Opener
+from etorox_transports._blocking._loop import Driver, Source
+from etorox_transports._queue import EventQueue, Overload, new_queue
+
+__all__ = ["Client", "reason_of"]
+
+HandleT = TypeVar("HandleT")
+
+# Who wants the latest only: how often what has come is looked at between two waits, and for how long, in seconds.
+_LOOK_AGAIN, _LOOK_LONGEST = 0.01, 0.05
+
+
+class Client(ABC, Generic[HandleT]):
+    """One driver and the feeds that it fills. A context manager that closes."""
+
+    def __init__(
+        self,
+        source: Source,
+        opener: Opener,
+        *,
+        capacity: int,
+        overload: Overload,
+        time_source: Callable[[], float] | None = None,
+    ) -> None:
+        new_queue(capacity, overload)  # refuses what no feed could use
+        self._capacity = capacity
+        self._overload: Overload = overload
+        self._driver = Driver(source, opener, time_source)
+        self._feeds: dict[HandleT, Feed] = {}
+        self._held: Any = None
+        self._look_at = -math.inf
+        self._owner: threading.Thread | None = None  # None: whoever calls
+        self._end_owner: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # No goodbye: a finaliser must not wait for the network.
+        if hasattr(self, "_driver"):
+            self._driver.drop()
+
+    def close(self) -> None:
+        """Say goodbye, wait for the answer for `close_timeout` seconds at most, close. Twice does nothing more."""
+        if self._owner is not None and self._owner is not threading.current_thread():
+            self._end_owner()
+            return
+        try:
+            self._driver.close()
+            while (event := self._next(math.inf)) is not None:
+                self._sort(event, may_wait=False)
+        finally:
+            self._driver.drop()
+
+    def keep_alive(self) -> float:
+        """Send the pings that are due, and read nothing; for a consumer that is busy with something else.
+
+        Until something is read again, the silence of the server is not held against it.
+
+        Returns:
+            In how many seconds it must be called again, unless something is read before.
+        """
+        self._check_thread()
+        return max(self._driver.keep_alive() - time.monotonic(), 0.0)
+
+    def hand_over(self, owner: threading.Thread, end_owner: Callable[[], None]) -> None:
+        """The adapter's side: only this thread may use it from now on; `close` from any other one ends that.
+
+        Raises:
+            LocalProtocolError: another thread has it already.
+        """
+        self._check_thread()
+        self._owner, self._end_owner = owner, end_owner
+
+    def take_back(self) -> None:
+        """The adapter's side: that thread has ended."""
+        self._owner = None
+
+    def _check_thread(self) -> None:
+        if self._owner is not None and self._owner is not threading.current_thread():
+            raise LocalProtocolError("expected a connection that no other thread has, got one that run_in_thread has")
+
+    def _open(self, opened: type[Any]) -> None:
+        """Run until the connection is open; a first failure is raised, and nothing left open."""
+        try:
+            failure = self._await(opened)
+        except BaseException:
+            self._driver.drop()
+            raise
+        if failure is not None:
+            self._driver.drop()
+            raise failure
+
+    def _await(self, opened: type[Any]) -> SignalRError | None:
+        while not isinstance(event := self._driver.next_event(math.inf), opened):
+            if event is None:
+                return self._end_error
+            if isinstance(event, Reconnecting) and not self._driver.is_checking_clock:
+                return event.error
+            self._driver.is_checking_clock = False
+        return None
+
+    def _next(self, until: float) -> Any:
+        """The next event, the one that was held back first; None after the end, of which every feed then knows."""
+        if self._held is not None:
+            event, self._held = self._held, None
+            return event
+        event = self._driver.next_event(until)
+        if event is None:
+            for feed in self._feeds.values():
+                feed.finish(self._end_error)
+        return event
+
+    def _pump(self, until: float) -> None:
+        if (event := self._next(until)) is not None:
+            self._sort(event, may_wait=True)
+
+    def _look(self, pump: Callable[[float], None]) -> None:
+        """Take in what is there, for a reader who wants the latest only; not at every read of a fast one."""
+        now = time.monotonic()
+        if self._look_at <= now:
+            try:
+                while self._driver.end is None and time.monotonic() < now + _LOOK_LONGEST:
+                    pump(now)
+            except (TimeoutError, OtherFeedFull):
+                pass
+            self._look_at = time.monotonic() + _LOOK_AGAIN
+
+    def _queue(
+        self, capacity: int | None, overload: Overload | None, pump: Pump
+    ) -> tuple[EventQueue, Callable[[], None] | None]:
+        """A queue for a reader who calls this for more, and what to call before each read."""
+        overload = self._overload if overload is None else overload
+        queue = new_queue(self._capacity if capacity is None else capacity, overload)
+        # Who wants the present only is not to be told what was there when he read last.
+        return queue, None if overload in {"fail", "wait"} else partial(self._look, pump)
+
+    @abstractmethod
+    def _sort(self, event: Any, *, may_wait: bool) -> None:
+        """Put an event where it belongs."""
+
+    def _put(self, handle: HandleT, item: Any, event: Any, *, may_wait: bool) -> None:
+        """Put it into its feed, or hold the event back if that is full."""
+        feed = self._feeds.get(handle)
+        if feed is not None:
+            if may_wait and feed.is_full:
+                self._held = event
+                self._driver.keep_alive()
+                raise OtherFeedFull(feed)
+            feed.put(item)
+
+    @property
+    def _end_error(self) -> SignalRError | None:
+        return None if self._driver.end is None else self._driver.end.error
+
+
+def reason_of(error: CallError | None) -> SignalRError | None:
+    """Why a subscription or call ended: what was lost with its connection, for the connection's own reason."""
+    if isinstance(error, CallLost):
+        return error.__cause__ if isinstance(error.__cause__, SignalRError) else None
+    return error

@@ -1,0 +1,165 @@
+"""`Hub`: a connection to any SignalR hub, for programs that block; made by `blocking.connect_hub`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, final
+
+from etorox_proto.signalr import (
+    Call,
+    CallLost,
+    Completed,
+    Connected,
+    ConnectionClosed,
+    HubConnection,
+    InvocationReceived,
+    ItemReceived,
+)
+from etorox_transports._blocking._client import Client, reason_of
+from etorox_transports._blocking._feed import Feed
+from etorox_transports._blocking._line import Opener
+from etorox_transports._blocking._loop import OneConnection
+from etorox_transports._queue import Overload
+
+__all__ = ["Hub"]
+
+# How many of the hub's own calls are kept.
+_INVOCATIONS = 1_000
+
+
+@final
+class Hub(Client[Call | None]):
+    """A connection to any SignalR hub. A context manager that closes.
+
+    It lives only while you are inside one of its methods, or of those of its feeds, and belongs to one thread.
+
+    Attributes:
+        invocations: what the hub called on this client, as a feed of `InvocationReceived`; it holds the last thousand.
+    """
+
+    def __init__(self, connection: HubConnection, opener: Opener, *, capacity: int, overload: Overload) -> None:
+        self._connection = connection
+        self._completed: dict[Call, Completed | None] = {}
+        super().__init__(OneConnection(connection), opener, capacity=capacity, overload=overload)
+        queue, look = self._queue(_INVOCATIONS, "drop_oldest", self._pump)
+        self.invocations = Feed(None, queue, pump=self._pump, look=look, end=lambda: None)
+        self._feeds[None] = self.invocations
+        self._open(Connected)
+
+    def __repr__(self) -> str:
+        return f"<Hub on {self._connection!r}>"
+
+    @property
+    def connection(self) -> HubConnection:
+        """The machine, to look at."""
+        return self._connection
+
+    def invoke(
+        self,
+        target: str,
+        *arguments: Any,
+        result_type: Any = Any,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = math.inf,
+    ) -> Any:
+        """Call a method of the hub and wait for its result.
+
+        Args:
+            target: the method's name.
+            arguments: anything that msgspec can encode.
+            result_type: what the result is decoded into.
+            headers: hub message headers.
+            timeout: seconds to wait; the call is then cancelled, as it is by an exception such as Ctrl-C.
+
+        Raises:
+            HubError: the server answered with an error.
+            TimeoutError: no answer came in time.
+            ConnectionFailed: the connection ended; the `CallLost` that says whether it was sent is its context.
+        """
+        until = time.monotonic() + timeout
+        call = self._connection.invoke(
+            target, arguments, result_type=result_type, headers=headers, now=time.monotonic()
+        )
+        self._completed[call] = None
+        try:
+            self._driver.commanded()
+            completed = self._wait_for(call, until)
+        except BaseException:
+            self._cancel(call)  # unless it is settled, which does nothing
+            raise
+        finally:
+            del self._completed[call]
+        if completed.error is not None:
+            _raise(completed)
+        return completed.result
+
+    def stream(
+        self,
+        target: str,
+        *arguments: Any,
+        item_type: Any = Any,
+        headers: Mapping[str, str] | None = None,
+        capacity: int | None = None,
+        overload: Overload | None = None,
+    ) -> Feed:
+        """Call a streaming method; its items are read from the feed.
+
+        Args:
+            target: the method's name.
+            arguments: anything that msgspec can encode.
+            item_type: what each item is decoded into.
+            headers: hub message headers.
+            capacity: how many items may wait in the feed; by default as `connect_hub` was told.
+            overload: what happens to more; by default as `connect_hub` was told.
+        """
+        queue, look = self._queue(capacity, overload, self._pump)
+        call = self._connection.stream(target, arguments, item_type=item_type, headers=headers, now=time.monotonic())
+        feed = Feed(call, queue, pump=self._pump, look=look, end=partial(self._cancel, call))
+        self._feeds[call] = feed
+        self._driver.commanded()
+        return feed
+
+    def send(self, target: str, *arguments: Any, headers: Mapping[str, str] | None = None) -> None:
+        """Call a method without asking for an answer."""
+        self._connection.send(target, arguments, headers=headers, now=time.monotonic())
+        self._driver.commanded()
+
+    def _wait_for(self, call: Call, until: float) -> Completed:
+        while (completed := self._completed[call]) is None:
+            if self._driver.end is not None:
+                raise self._end_error or ConnectionClosed("expected an open connection, got one that was given up")
+            self._pump(until)
+        return completed
+
+    def _sort(self, event: Any, *, may_wait: bool) -> None:
+        match event:
+            case ItemReceived(call, item):
+                self._put(call, item, event, may_wait=may_wait)
+            case Completed(call=call):
+                if call in self._completed:
+                    self._completed[call] = event
+                elif call in self._feeds:
+                    self._feeds.pop(call).finish(reason_of(event.error))
+            case _:
+                assert isinstance(event, InvocationReceived), "it is connected already, and not closed yet"
+                self._put(None, event, event, may_wait=may_wait)
+
+    def _cancel(self, call: Call) -> None:
+        if self._driver.end is None:
+            self._connection.cancel(call, now=time.monotonic())
+            self._driver.commanded()
+
+
+def _raise(completed: Completed) -> None:
+    """Raise why a call failed: the connection's own reason if it was lost with it, with the loss as its context."""
+    assert completed.error is not None, "only of a call that failed"
+    reason = reason_of(completed.error)
+    if isinstance(completed.error, CallLost) and reason is not None:
+        try:
+            raise completed.error.with_traceback(None)
+        except CallLost:
+            raise reason.with_traceback(None)  # noqa: B904 - its cause is its own
+    raise completed.error

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import getpass
 import json
+import math
 import os
 import pty
 import re
@@ -34,6 +36,7 @@ from etorox_proto import (
     NegotiationFailed,
     RemoteProtocolError,
     ServerClosed,
+    SessionConfig,
     SetupRefused,
     SignalRError,
     SigningFailed,
@@ -46,8 +49,10 @@ from etorox_proto.signalr import ConnectionTokens, InvocationReceived, ServerCon
 from etorox_transports import DialFailed
 from etorox_transports.cli import _stream as stream_module
 from etorox_transports.cli import exit_code, main
+from etorox_transports.cli._chaos import Chaos, FaultKind
 from etorox_transports.cli._host import SimulatorHost
 from etorox_transports.cli._text import printable
+from etorox_transports.cli._watch import ADAPTERS, Summary
 from hosts import served
 from machines import names
 
@@ -57,6 +62,8 @@ SECRET_KEY_FILE = KEYS / "rsa1024-pkcs8-secret.pem"
 API_KEY = "5c9d4a52-1f0c-4d0a-9a52-0a6d2b7f2a11"
 PROGRAM = [sys.executable, "-m", "etorox_transports.cli"]
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+every_adapter = pytest.mark.parametrize("adapter", ADAPTERS)
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +245,13 @@ class TestStreamInAPipe:
         assert re.match(r"No --host: streaming made-up events from the embedded exchange on 127.0.0.1:\d+\.", ran.err)
         assert re.search(r"\n5 events in \d+\.\d s \([\d.,]+ a second\)\.\n$", ran.err)
 
+    def test_credentials_that_are_not_used_are_named(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ETOROX_API_KEY", API_KEY)
+        monkeypatch.setenv("ETOROX_KEY_FILE", str(KEY_FILE))
+        ran = run("stream", "--count", "1")
+        assert ran.code == 0
+        assert "\nETOROX_API_KEY and ETOROX_KEY_FILE not used, for want of --host.\n" in ran.err
+
     def test_one_object_a_line_with_exact_numbers(self, run: Run, host: SimulatorHost) -> None:
         ran = run("stream", "btcusd", *to(host.port), "--count", "30")
         assert ran.code == 0
@@ -274,30 +288,6 @@ class TestStreamInAPipe:
         monkeypatch.delenv("ETOROX_KEY_FILE")
         monkeypatch.setenv("ETOROX_PRIVATE_KEY", KEY_FILE.read_text("ascii"))
         assert run(*options).err.startswith("1 event in ")
-
-    def test_the_end_of_the_subscription_ends_the_command(self, run: Run) -> None:
-        with OddExchange() as exchange:
-            ran = run("stream", *to(exchange.port))
-        assert (ran.code, ran.out) == (0, "")
-        assert ran.err.startswith("The exchange has ended the subscription.\n0 events in ")
-
-    def test_ctrl_c_ends_with_a_summary(self, monkeypatch: pytest.MonkeyPatch, host: SimulatorHost) -> None:
-        def read(lines: Lines) -> None:
-            lines.until('"name"')
-            lines.interrupt()
-
-        ran = Lines(monkeypatch, read).run("stream", *to(host.port))
-        assert ran.code == 0
-        assert re.search(r"\n\d+ events? in [\d.]+ s", ran.out)
-
-    def test_whoever_has_read_enough_may_go(self, monkeypatch: pytest.MonkeyPatch, host: SimulatorHost) -> None:
-        def read(lines: Lines) -> None:
-            lines.until('"name"')
-            lines.source.close()
-
-        ran = Lines(monkeypatch, read).run("stream", *to(host.port))
-        assert ran.code == 0
-        assert "events in" not in ran.out
 
 
 class TestStreamOnATerminal:
@@ -344,14 +334,20 @@ class TestStreamOnATerminal:
         created = {"name": "order_created", "id": evil, "side": "bid", "market": evil, "volume": 1, "price": 1.4}
         created |= {"state": "wait", "updated_at": "2020-08-03T10:16:17.631Z"}
         trade = {"name": "trade_completed", "price": 2, "created_at": "2020-08-03T10:16:17.631Z", "market": "btcusd"}
-        with OddExchange(created, trade, {"name": "new", "text": evil + "\x9b1m"}, error=evil) as exchange:
-            code, text = Terminal(monkeypatch).run("stream", *to(exchange.port))
-        assert code == 5
-        assert "\x1b]" not in text
-        assert "\x07" not in text
-        assert "\x9b" not in text
-        assert r"\x1b]0;owned\x07" in text
-        assert "unknown" in text
+        shown = []
+        for exchange in (
+            OddExchange(created, trade, {"name": "new", "text": evil + "\x9b1m"}),
+            OddExchange(error=evil),
+        ):
+            with exchange:
+                shown.append(Terminal(monkeypatch).run("stream", *to(exchange.port)))
+        assert [code for code, _ in shown] == [0, 5]
+        for _, text in shown:
+            assert "\x1b]" not in text
+            assert "\x07" not in text
+            assert "\x9b" not in text
+            assert r"\x1b]0;owned\x07" in text
+        assert "unknown" in shown[0][1]
 
     def test_numbers_of_any_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
         order = {"name": "order_canceled", "id": "x", "side": "bid", "market": "m", "state": "cancelled"}
@@ -390,45 +386,93 @@ class TestStreamOnATerminal:
         assert re.search(r"\d+ events? in [\d.]+ s \([\d.]+ a second\)\.\r\n$", shown)
 
 
-class TestConnectingAgain:
-    def test_after_the_exchange_was_restarted(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(stream_module, "_FIRST_PAUSE", 0.05)
-        monkeypatch.setattr(stream_module, "_LONGEST_PAUSE", 0.06)
+def held_port(stack: contextlib.ExitStack) -> int:
+    """A port that nobody else takes while nobody listens."""
+    held = stack.enter_context(socket.socket())
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port: int = held.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting again takes no time."""
+    session = SessionConfig(backoff_base=0.01, backoff_cap=0.05, attempts_per_minute=10_000)
+    monkeypatch.setattr(stream_module, "_SESSION", session)
+
+
+@every_adapter
+@pytest.mark.usefixtures("quick")
+class TestStayingConnected:
+    def test_after_the_exchange_was_restarted(self, monkeypatch: pytest.MonkeyPatch, adapter: str) -> None:
         with contextlib.ExitStack() as later:
+            address = ("127.0.0.1", held_port(later))
             first = contextlib.ExitStack()
-            port = first.enter_context(serving(rate=200.0)).port
+            first.enter_context(serving(rate=200.0, address=address))
 
             def read(lines: Lines) -> None:
                 lines.until('"name"')
                 first.close()
                 lines.until("Connection refused")
-                later.enter_context(serving(rate=200.0, address=("127.0.0.1", port)))
+                later.enter_context(serving(rate=200.0, address=address))
+                lines.until('"name":"(gap)"')
+
+            ran = Lines(monkeypatch, read).run("stream", *to(address[1]), "--count", "60", "--adapter", adapter)
+        assert ran.code == 0
+        assert re.search(r"--- the server closed the connection; connecting again in 0\.\d s ---\n", ran.out)
+        assert re.search(r"; connecting again in .*\n--- connected again ---\n\{\"name\":\"\(gap\)\"", ran.out)
+        assert re.search(r"\n60 events in .* a second\), connected again once, 1 gap\.\n$", ran.out)
+        (gap,) = (json.loads(line) for line in ran.out.splitlines() if "(gap)" in line)
+        assert gap["channels"] == ["btcusd", "ethusd"]
+        assert gap["event"] == "marketData"
+        assert gap["cause"] == "the server closed the connection"
+        since = datetime.datetime.fromisoformat(gap["since"])
+        assert 0 < gap["lasted"] < 60
+        assert abs((datetime.datetime.now(datetime.UTC) - since).total_seconds() - gap["lasted"]) < 60
+
+    def test_on_a_terminal_a_gap_is_a_line_among_the_events(
+        self, monkeypatch: pytest.MonkeyPatch, adapter: str
+    ) -> None:
+        chaos = Chaos(rate=120.0, kinds=[FaultKind.RESET])
+        with serving(rate=3_000.0, chaos=chaos) as host:
+            options = ["--count", "2500", "--adapter", adapter]
+            code, text = Terminal(monkeypatch).run("stream", *to(host.port), *options)
+        assert code == 0
+        assert "\x1b[1;31m--- events of btcusd, ethusd may be missing here, from " in text
+        lines = STYLE.sub("", text).splitlines()
+        gaps = [number for number, line in enumerate(lines) if "may be missing here" in line]
+        assert gaps
+        assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3}  ", lines[number + 1]) for number in gaps)
+        assert re.search(rf", connected again .*, {len(gaps)} gaps?\.$", lines[-1])
+
+    def test_rotations_are_told_and_counted(self, run: Run, host: SimulatorHost, adapter: str) -> None:
+        options = ["--count", "600", "--rotate-after", "0.3", "--adapter", adapter]
+        ran = run("stream", *to(host.port), *options)
+        assert ran.code == 0
+        assert len(ran.events) == 600
+        assert "(gap)" not in ran.out
+        rotations = ran.err.count("--- gone over to a new connection ---\n")
+        assert rotations >= 1
+        assert re.search(rf", {rotations} rotations?\.\n$", ran.err)
+
+    def test_a_failed_rotation_is_told(self, monkeypatch: pytest.MonkeyPatch, adapter: str) -> None:
+        with contextlib.ExitStack() as stack:
+            host = stack.enter_context(serving(rate=200.0))
+
+            def read(lines: Lines) -> None:
                 lines.until('"name"')
+                host.refuse_until(math.inf)
+                lines.until("a second connection, to replace this one, failed: ")
+                lines.until('"name"')
+                lines.interrupt()
 
-            ran = Lines(monkeypatch, read).run("stream", *to(port), "--count", "60")
+            options = ["--rotate-after", "0.5", "--adapter", adapter]
+            ran = Lines(monkeypatch, read).run("stream", *to(host.port), *options)
         assert ran.code == 0
-        assert re.search(
-            r"--- the server closed the connection; connecting again in 0\.\d s, what comes until", ran.out
-        )
-        assert re.search(r"60 events in .* connected again \d+ times\.", ran.out)
+        assert re.search(r"failed: .*; tried again in \d\.\d s ---\n", ran.out)
 
-    def test_a_connection_that_lasted_begins_with_the_first_pause(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(stream_module, "_FIRST_PAUSE", 0.001)
-        monkeypatch.setattr(stream_module, "_LONGEST_PAUSE", 3600.0)
-        monkeypatch.setattr(stream_module, "_LASTED", 0.0)
-        with socket.create_server(("127.0.0.1", 0)) as unused:
-            port = unused.getsockname()[1]
-
-        def read(lines: Lines) -> None:
-            for _ in range(30):  # 2 to the 30th milliseconds would be days
-                lines.until("connecting again in 0.0 s")
-            lines.interrupt()
-
-        ran = Lines(monkeypatch, read).run("stream", *to(port))
-        assert ran.code == 0
-        assert "\n0 events in" in ran.out
-
-    def test_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_once(self, monkeypatch: pytest.MonkeyPatch, adapter: str) -> None:
         with contextlib.ExitStack() as stack:
             port = stack.enter_context(serving(rate=200.0)).port
 
@@ -436,32 +480,117 @@ class TestConnectingAgain:
                 lines.until('"name"')
                 stack.close()
 
-            ran = Lines(monkeypatch, read).run("stream", *to(port), "--once")
+            ran = Lines(monkeypatch, read).run("stream", *to(port), "--once", "--adapter", adapter)
         assert ran.code == 4
         assert ran.out.endswith("etorox: the server closed the connection\n")
+        assert "connecting again" not in ran.out
 
-    def test_connected_again_once(self) -> None:
-        summary = stream_module.Summary()
-        summary.reconnects = 1
-        assert summary.text(interrupted=False).endswith(", connected again once.")
+    def test_silence_is_told(self, monkeypatch: pytest.MonkeyPatch, adapter: str) -> None:
+        monkeypatch.setattr(stream_module, "_SESSION", SessionConfig(stale_after=0.05))
+
+        def read(lines: Lines) -> None:
+            lines.until("--- nothing came for btcusd, ethusd for 0 s ---")
+            lines.interrupt()
+
+        with serving(rate=1e-9) as host:
+            ran = Lines(monkeypatch, read).run("stream", *to(host.port), "--adapter", adapter)
+        assert ran.code == 0
+
+    def test_a_final_error_ends_it(self, run: Run, adapter: str) -> None:
+        with serving(rate=200.0, chaos=Chaos(rate=600.0, kinds=[FaultKind.LAST_GOODBYE])) as host:
+            ran = run("stream", *to(host.port), "--adapter", adapter)
+        assert ran.code == 4
+        assert ran.err == "etorox: the server closed the connection\n"
+
+    def test_ctrl_c_while_it_waits_to_connect_again(self, monkeypatch: pytest.MonkeyPatch, adapter: str) -> None:
+        with contextlib.ExitStack() as stack:
+            port = held_port(stack)
+
+            def read(lines: Lines) -> None:
+                for _ in range(5):
+                    lines.until("Connection refused; connecting again in 0.")
+                lines.interrupt()
+
+            ran = Lines(monkeypatch, read).run("stream", *to(port), "--adapter", adapter)
+        assert ran.code == 0
+        assert "\n0 events in" in ran.out
 
 
-class TestRefusals:
-    def test_a_wrong_key(self, run: Run, host: SimulatorHost) -> None:
-        ran = run("stream", *to(host.port, key_file=KEYS / "rsa2048-pkcs8.pem"))
+@every_adapter
+class TestAdapters:
+    def test_events_come(self, run: Run, adapter: str) -> None:
+        ran = run("stream", "--count", "5", "--adapter", adapter)
+        assert ran.code == 0
+        assert len(ran.events) == 5
+        assert re.search(r"\n5 events in .*\.\n$", ran.err)
+
+    def test_ctrl_c(self, monkeypatch: pytest.MonkeyPatch, host: SimulatorHost, adapter: str) -> None:
+        def read(lines: Lines) -> None:
+            lines.until('"name"')
+            lines.interrupt()
+
+        ran = Lines(monkeypatch, read).run("stream", *to(host.port), "--adapter", adapter)
+        assert ran.code == 0
+        assert re.search(r"\n\d+ events? in [\d.]+ s", ran.out)
+
+    def test_whoever_has_read_enough_may_go(
+        self, monkeypatch: pytest.MonkeyPatch, host: SimulatorHost, adapter: str
+    ) -> None:
+        def read(lines: Lines) -> None:
+            lines.until('"name"')
+            lines.source.close()
+
+        ran = Lines(monkeypatch, read).run("stream", *to(host.port), "--adapter", adapter)
+        assert ran.code == 0
+        assert "events in" not in ran.out
+
+    def test_a_wrong_key(self, run: Run, host: SimulatorHost, adapter: str) -> None:
+        ran = run("stream", *to(host.port, key_file=KEYS / "rsa2048-pkcs8.pem"), "--adapter", adapter)
         assert ran.code == 3
         assert "the signature does not fit" in ran.err
 
+    def test_a_channel_that_is_not_listed(self, run: Run, host: SimulatorHost, adapter: str) -> None:
+        ran = run("stream", "nothing", *to(host.port), "--adapter", adapter)
+        assert ran.code == 5
+        assert "the topic nothing marketData is not listed" in ran.err
+
+    def test_the_end_of_the_subscription(self, run: Run, adapter: str) -> None:
+        with OddExchange() as exchange:
+            ran = run("stream", *to(exchange.port), "--adapter", adapter)
+        assert (ran.code, ran.out) == (0, "")
+        assert ran.err.startswith("The exchange has ended the subscription.\n0 events in ")
+
+
+@pytest.mark.parametrize("adapter", ["trio", "anyio"])
+def test_the_extra_of_an_adapter_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch, adapter: str) -> None:
+    monkeypatch.setitem(sys.modules, adapter, None)
+    ran = run("stream", "--adapter", adapter)
+    assert ran.code == 2
+    expected = f"expected the extra `{adapter}` for --adapter {adapter}: pip install 'etorox-proto[{adapter}]'\n"
+    assert ran.err.endswith(expected)
+
+
+def test_what_is_missing_in_an_adapter_is_not_taken_for_its_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "etorox_transports.trio", raising=False)
+    monkeypatch.setitem(sys.modules, "etorox_transports._attempt", None)
+    with pytest.raises(ModuleNotFoundError, match="_attempt"):
+        run("stream", "--adapter", "trio")
+
+
+def test_what_is_said_at_the_end() -> None:
+    summary = Summary()
+    summary.events, summary.reconnects, summary.gaps, summary.rotations = 1_000, 1, 2, 1
+    assert re.fullmatch(
+        r"\n1,000 events in .* a second\), connected again once, 2 gaps, 1 rotation\.", summary.text(interrupted=True)
+    )
+
+
+class TestRefusals:
     def test_a_port_that_refuses(self, run: Run) -> None:
         with socket.create_server(("127.0.0.1", 0)) as unused:
             port = unused.getsockname()[1]
         ran = run("stream", *to(port), "--once")
         assert (ran.code, ran.err) == (4, f"etorox: could not connect to 127.0.0.1 port {port}: Connection refused\n")
-
-    def test_a_channel_that_is_not_listed(self, run: Run, host: SimulatorHost) -> None:
-        ran = run("stream", "nothing", *to(host.port))
-        assert ran.code == 5
-        assert "the topic nothing marketData is not listed" in ran.err
 
     @pytest.mark.parametrize(
         ("arguments", "reason"),
@@ -501,6 +630,12 @@ class TestRefusals:
             ["key", "check"],
             ["stream", "--count", "0"],
             ["stream", "--count", "x"],
+            ["stream", "--rotate-after", "0"],
+            ["stream", "--rotate-after", "soon"],
+            ["stream", "--rotate-after", "1", "--once"],
+            ["stream", "--adapter", "twisted"],
+            ["simulate", "--chaos", "0"],
+            ["simulate", "--chaos", "much"],
             ["simulate", "--rate", "0"],
             ["simulate", "--rate", "nan"],
             ["simulate", "--rate", "fast"],
@@ -646,6 +781,68 @@ class TestSimulate:
         monkeypatch.setattr("tempfile.tempdir", str(folder))
         _, done, _ = self.run_with_client(monkeypatch, "--rate", "max", client=("--count", "1"))
         assert done.returncode == 0
+
+    @every_adapter
+    def test_a_stream_outlives_a_killed_simulator(self, tmp_path: Path, adapter: str) -> None:
+        """Real processes: the simulator is killed without a goodbye, and started again with the same key and port."""
+        key_file = tmp_path / "customer.pem"
+
+        def simulate(port: int) -> subprocess.Popen[str]:
+            options = ["--port", str(port), "--key-file", str(key_file), "--rate", "200"]
+            return subprocess.Popen([*PROGRAM, "simulate", *options], stdout=subprocess.PIPE, text=True)
+
+        def printed_command(process: subprocess.Popen[str]) -> list[str]:
+            assert process.stdout is not None
+            while " stream " not in (line := process.stdout.readline()):
+                assert line
+            return shlex.split(line)
+
+        with contextlib.ExitStack() as stack:
+            port = held_port(stack)
+            first = stack.enter_context(simulate(port))
+            stack.callback(first.kill)
+            client = [*printed_command(first), "--adapter", adapter]
+            assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+            stream = stack.enter_context(
+                subprocess.Popen(client, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            )
+            stack.callback(stream.kill)
+            assert stream.stdout is not None
+            assert stream.stderr is not None
+            assert '"market"' in stream.stdout.readline()
+            first.kill()
+            first.wait(10.0)
+            assert "connecting again in" in stream.stderr.readline()
+            second = stack.enter_context(simulate(port))
+            stack.callback(second.kill)
+            assert printed_command(second) == client[:-2], "it is the same account"
+            while '"name":"(gap)"' not in (line := stream.stdout.readline()):
+                assert line
+            assert '"market"' in stream.stdout.readline()
+            stream.send_signal(signal.SIGINT)
+            assert re.search(r", connected again once, 1 gap\.\n$", stream.stderr.read())
+            assert stream.wait(10.0) == 0
+
+    def test_a_key_file_that_cannot_be_made(self, run: Run, tmp_path: Path) -> None:
+        ran = run("simulate", "--key-file", str(tmp_path / "no folder" / "key.pem"))
+        assert ran.code == 2
+        assert re.match(r"etorox: expected --key-file to name a file that can be made: .*No such file", ran.err)
+
+    def test_chaos_says_what_it_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def read(lines: Lines) -> None:
+            command = shlex.split(lines.until(" stream "))
+            client = [*PROGRAM, *command[command.index("stream") :]]
+            with subprocess.Popen(client, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                try:
+                    for _ in range(3):
+                        lines.until("  chaos: ")
+                finally:
+                    process.kill()
+                    lines.interrupt()
+
+        ran = Lines(monkeypatch, read).run("simulate", "--rate", "200", "--chaos", "300", "--seed", "5")
+        assert ran.code == 0
+        assert re.search(r"\n\d\d:\d\d:\d\d\.\d{3}  chaos: \w", ran.out)
 
     def test_the_same_seed_gives_the_same_market(self, run: Run) -> None:
         def orders(seed: int) -> set[str]:

@@ -60,7 +60,8 @@ def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
 
 
 def exchange(host: SimulatorHost, **options: Any) -> Exchange:
-    return connect(ExchangeConfig(f"http://127.0.0.1:{host.port}"), CREDENTIALS, **options)
+    """One connection, which shows what the host does to it."""
+    return connect(ExchangeConfig(f"http://127.0.0.1:{host.port}"), CREDENTIALS, session=None, **options)
 
 
 def reset(sock: socket.socket) -> None:

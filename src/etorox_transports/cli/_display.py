@@ -1,7 +1,7 @@
 """How events are shown: aligned, coloured lines for a person, one JSON object a line for a pipe.
 
-JSON keeps the exchange's spelling and every digit; rows become objects of their fields. Knows events and nothing of
-connections.
+JSON keeps the exchange's spelling and every digit; rows become objects of their fields. A gap is a line among the
+events in both, because it belongs where it is. Knows events and nothing of connections.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from etorox_proto import (
     EventReceived,
+    Gap,
     MarketEvent,
     OrderCanceled,
     OrderCompleted,
@@ -50,6 +51,10 @@ class Display(Protocol):
         """Show one event."""
         ...
 
+    def gap(self, gap: Gap) -> None:
+        """Show, between the events, that some may be missing here."""
+        ...
+
     def note(self, text: str) -> None:
         """Say something that is no event."""
         ...
@@ -65,7 +70,24 @@ class JsonLines:
 
     def show(self, received: EventReceived) -> None:
         """See `Display.show`."""
-        self._out.write(self._encoder.encode(as_object(received.event)) + b"\n")
+        self._write(as_object(received.event))
+
+    def gap(self, gap: Gap) -> None:
+        """See `Display.gap`. No event of the exchange has such a name, so that nobody takes it for one."""
+        since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=gap.lasted)
+        self._write(
+            {
+                "name": "(gap)",
+                "channels": gap.subscription.channels,
+                "event": gap.subscription.event,
+                "since": f"{since:%Y-%m-%dT%H:%M:%S}.{since.microsecond // 1000:03}Z",
+                "lasted": round(gap.lasted, 3),
+                "cause": str(gap.cause),
+            }
+        )
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._out.write(self._encoder.encode(line) + b"\n")
         self._out.flush()
 
     def note(self, text: str) -> None:
@@ -87,6 +109,12 @@ class PrettyLines:
             self._has_heading = True
             self._out.print(_heading(received.event), style="underline")
         self._out.print(_line(received.event))
+
+    def gap(self, gap: Gap) -> None:
+        """See `Display.gap`."""
+        channels = ", ".join(gap.subscription.channels)
+        text = f"--- events of {channels} may be missing here, from {gap.lasted:.1f} s: {gap.cause} ---"
+        self._out.print(printable(text), style="bold red")
 
     def note(self, text: str) -> None:
         """See `Display.note`."""

@@ -12,15 +12,17 @@ import secrets
 import selectors
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self, final
+from typing import Self, assert_never, final
 
 from etorox_proto import PublicKey
 from etorox_proto.simulator import INSTRUMENTS, Instrument, SimulatedMarket, Simulator, SimulatorConnection
+from etorox_transports.cli._chaos import Chaos, FaultKind, Valve
 
 __all__ = ["SimulatorHost"]
 
@@ -36,13 +38,24 @@ _LONGEST_WARM_UP = 86_400.0
 
 
 class _Client:
-    """One client's socket and its machine."""
+    """One client's socket and its machine.
 
-    def __init__(self, sock: socket.socket, machine: SimulatorConnection) -> None:
+    Attributes:
+        number: of its stream, for people.
+        unsent: bytes that the socket has not taken yet.
+        watched: what the selector waits for.
+        valve: what may pass; only chaos turns it down.
+        is_mute: nothing can be sent any more, because our half of the stream was closed.
+    """
+
+    def __init__(self, sock: socket.socket, machine: SimulatorConnection, number: int) -> None:
         self.sock = sock
         self.machine = machine
+        self.number = number
         self.unsent = b""
-        self.wants_to_write = False
+        self.watched = 0
+        self.valve = Valve()
+        self.is_mute = False
 
 
 @final
@@ -56,6 +69,7 @@ class SimulatorHost:
         rate: public events a second over all instruments; `math.inf` for as many as the machine gives.
         instruments: what is traded.
         ssl_context: the server's side of TLS, None for plain TCP.
+        chaos: makes things go wrong for the clients; None for fair weather.
     """
 
     def __init__(
@@ -67,6 +81,7 @@ class SimulatorHost:
         rate: float = 10.0,
         instruments: Sequence[Instrument] = INSTRUMENTS,
         ssl_context: ssl.SSLContext | None = None,
+        chaos: Chaos | None = None,
     ) -> None:
         now, unix_time = time.monotonic(), time.time()
         self._at_full_speed = math.isinf(rate)
@@ -84,6 +99,9 @@ class SimulatorHost:
         self.simulator = Simulator(market, accounts=accounts, names=names, now=now, unix_time=unix_time)
         self.events = 0
         self._ssl_context = ssl_context
+        self._chaos = chaos
+        self._refusing_until = -math.inf
+        self._accepted = 0
         self._clients: dict[socket.socket, _Client] = {}
         self._listener = socket.create_server(address, backlog=64)
         self._listener.setblocking(False)
@@ -129,6 +147,10 @@ class SimulatorHost:
         with contextlib.suppress(OSError):
             self._wake_up.send(b"\0")
 
+    def refuse_until(self, until: float) -> None:
+        """Reset whoever connects, until that time of `time.monotonic()`."""
+        self._refusing_until = until
+
     def run_in_thread(self) -> threading.Thread:
         """Run in a daemon thread until `stop`."""
         thread = threading.Thread(target=self.run, name="embedded exchange", daemon=True)
@@ -145,6 +167,8 @@ class SimulatorHost:
                     self._read(key.data)
             self._trade()
             now = time.monotonic()
+            if self._chaos is not None:
+                self._go_wrong(self._chaos, now)
             for client in list(self._clients.values()):
                 if client.machine.deadline <= now:
                     client.machine.handle_timeout(now)
@@ -154,8 +178,10 @@ class SimulatorHost:
         """How long to wait for sockets."""
         if self._at_full_speed and self._has_room():
             return 0.0
-        deadlines = [client.machine.deadline for client in self._clients.values()]
+        deadlines = [min(client.machine.deadline, client.valve.deadline) for client in self._clients.values()]
         earliest = min([self.simulator.deadline, *deadlines])
+        if self._chaos is not None:
+            earliest = min(earliest, self._chaos.deadline)
         # Nothing is further away than an hour, which also spares the selector an infinite wait.
         return min(max(earliest - time.monotonic(), 0.0), 3600.0)
 
@@ -174,6 +200,9 @@ class SimulatorHost:
             sock, _ = self._listener.accept()
         except OSError:
             return  # it went away before we came
+        if time.monotonic() < self._refusing_until:
+            _reset(sock)
+            return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._ssl_context is not None:
@@ -183,9 +212,10 @@ class SimulatorHost:
             except OSError:
                 sock.close()
                 return
-        client = _Client(sock, self.simulator.accept(time.monotonic()))
+        self._accepted += 1
+        client = _Client(sock, self.simulator.accept(time.monotonic()), self._accepted)
         self._clients[sock] = client
-        self._selector.register(sock, selectors.EVENT_READ, client)
+        self._watch(client)
 
     def _read(self, client: _Client) -> None:
         try:
@@ -199,27 +229,84 @@ class SimulatorHost:
             self._drop(client)
 
     def _flush(self, client: _Client) -> None:
+        now = time.monotonic()
+        client.valve.look(now)
         try:
             # No more is taken out of the machine than the socket accepts: the machine drops those who do not read.
             while data := client.unsent or client.machine.data_to_send():
                 client.unsent = data
-                client.unsent = data[client.sock.send(data) :]
+                if not (passing := data if client.is_mute else client.valve.take(data, now)):
+                    break
+                client.unsent = data[len(passing) if client.is_mute else client.sock.send(passing) :]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError:
-            client.machine.receive_data(b"", time.monotonic())
+            client.machine.receive_data(b"", now)
             self._drop(client)
             return
-        if client.machine.closed:
+        if client.machine.closed and not (client.unsent and client.valve.deadline < math.inf):
             self._drop(client)  # even if something is left: whoever reads has it all by now
-        elif bool(client.unsent) != client.wants_to_write:
-            client.wants_to_write = bool(client.unsent)
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.unsent else 0)
-            self._selector.modify(client.sock, events, client)
+        else:
+            self._watch(client)
 
-    def _drop(self, client: _Client) -> None:
-        if self._clients.pop(client.sock, None) is not None:
+    def _watch(self, client: _Client) -> None:
+        """Have the selector wait for what this client needs now."""
+        now = time.monotonic()
+        watched = 0
+        if not client.valve.is_shut(now):
+            watched = selectors.EVENT_READ
+            if client.unsent and client.valve.deadline == math.inf:
+                watched |= selectors.EVENT_WRITE
+        if watched == client.watched:
+            return
+        if not client.watched:
+            self._selector.register(client.sock, watched, client)
+        elif not watched:
             self._selector.unregister(client.sock)
+        else:
+            self._selector.modify(client.sock, watched, client)
+        client.watched = watched
+
+    def _drop(self, client: _Client, *, reset: bool = False) -> None:
+        if self._clients.pop(client.sock, None) is not None:
+            if client.watched:
+                self._selector.unregister(client.sock)
+            if reset:
+                _reset(client.sock)
+                return
             with contextlib.suppress(OSError):
                 client.sock.shutdown(socket.SHUT_WR)
             client.sock.close()
+
+    # ------------------------------------------------------------------------------------------------- chaos
+
+    def _go_wrong(self, chaos: Chaos, now: float) -> None:
+        clients = {client.number: client for client in self._clients.values()}
+        fault = chaos.next_fault(list(clients), now)
+        if fault is None:
+            return
+        client = clients[fault.stream]
+        match fault.kind:
+            case FaultKind.RESET:
+                client.machine.receive_data(b"", now)
+                self._drop(client, reset=True)
+            case FaultKind.HALF_CLOSE:
+                client.is_mute = True
+                with contextlib.suppress(OSError):
+                    # Of the socket below TLS, which would otherwise be stripped of its encryption.
+                    socket.socket.shutdown(client.sock, socket.SHUT_WR)
+            case FaultKind.BLACK_HOLE | FaultKind.SLOW:
+                rate = fault.rate if fault.kind is FaultKind.SLOW else 0
+                client.valve.turn_down(rate, now=now, until=now + fault.seconds)
+            case FaultKind.REFUSE:
+                self.refuse_until(now + fault.seconds)
+            case FaultKind.GOODBYE | FaultKind.LAST_GOODBYE:
+                client.machine.close(allow_reconnect=fault.kind is FaultKind.GOODBYE, now=now)
+            case _:
+                assert_never(fault.kind)
+
+
+def _reset(sock: socket.socket) -> None:
+    """Close it so that the other side is told that this is no ordinary end."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()

@@ -15,20 +15,24 @@ import threading
 import uuid
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etorox_proto import LocalProtocolError, generate_private_key, load_private_key
+from etorox_proto import LocalProtocolError, PrivateKey, generate_private_key
 from etorox_proto.simulator import INSTRUMENTS, Instrument
+from etorox_transports.cli._chaos import Chaos
 from etorox_transports.cli._display import new_console
 from etorox_transports.cli._host import SimulatorHost
+from etorox_transports.cli._secrets import read_key_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-from argparse import _SubParsersAction
+    from argparse import _SubParsersAction
 
-__all__ = ["add_command", "choose_instruments", "event_rate"]
+__all__ = ["add_command", "choose_instruments", "event_rate", "fault_rate"]
+
+# How many faults a minute `--chaos` makes if it is not told.
+_FAULTS = 6.0
 
 
 def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -52,6 +56,21 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--instruments", nargs="+", metavar="ID", help="which to trade; by default all it knows")
     parser.add_argument("--tls", action="store_true", help="serve TLS, under an authority made for this run")
+    parser.add_argument(
+        "--chaos",
+        type=fault_rate,
+        nargs="?",
+        const=_FAULTS,
+        metavar="RATE",
+        help=f"let things go wrong for the clients, so many times a minute (default {_FAULTS:g}): resets, black holes, "
+        "half-closed and slow streams, refusals, sudden goodbyes",
+    )
+    parser.add_argument(
+        "--key-file",
+        metavar="FILE",
+        help="the customer's private key, made if there is none; with it and --port a client finds its account again "
+        "after a restart (default: a new key for this run)",
+    )
     parser.set_defaults(run=_simulate)
 
 
@@ -89,6 +108,16 @@ def event_rate(text: str) -> float:
     return rate
 
 
+def fault_rate(text: str) -> float:
+    """Read how many faults there are to be a minute."""
+    rate = math.nan
+    with suppress(ValueError):
+        rate = float(text)
+    if not 0 < rate < math.inf:
+        raise ArgumentTypeError(f"expected a positive number of faults a minute, got {text!r}")
+    return rate
+
+
 def choose_instruments(ids: list[str] | None) -> list[Instrument]:
     """The simulator's instruments of these ids, all for None.
 
@@ -108,10 +137,10 @@ def _simulate(options: Namespace) -> int:
     console = new_console()
     instruments = choose_instruments(options.instruments)
     with _termination_as_interrupt(), tempfile.TemporaryDirectory(prefix="etorox-simulator-") as folder:
-        pem = generate_private_key()
-        key_file = Path(folder, "private-key.pem")
-        _write_private(key_file, pem)
-        api_key = str(uuid.uuid4())
+        key_file = Path(folder, "private-key.pem") if options.key_file is None else Path(options.key_file)
+        key = _customers_key(key_file)
+        # The same key is the same customer, so that a client finds its account again after a restart.
+        api_key = str(uuid.uuid5(uuid.NAMESPACE_OID, key.fingerprint))
         context: ssl.SSLContext | None = None
         trust: list[str] = []
         if options.tls:
@@ -119,12 +148,13 @@ def _simulate(options: Namespace) -> int:
             trust = ["--ca-file", str(authority)]
         try:
             host = SimulatorHost(
-                {api_key: load_private_key(pem).public_key},
+                {api_key: key.public_key},
                 address=("127.0.0.1", options.port),
                 seed=options.seed,
                 rate=options.rate,
                 instruments=instruments,
                 ssl_context=context,
+                chaos=None if options.chaos is None else _chaos(options.chaos, options.seed),
             )
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
@@ -137,13 +167,24 @@ def _simulate(options: Namespace) -> int:
             command = shlex.join([*_program(), "stream", *channels, *details])
             try:
                 console.print(f"The embedded exchange is at {url}; seed {options.seed}, Ctrl-C ends it.")
-                console.print("Connect with the key file that was made for this run:\n")
+                made = "" if options.key_file is not None else " that was made for this run"
+                console.print(f"Connect with the key file{made}:\n")
                 console.print(f"  {command}\n", style="bold")
                 host.run()
             except KeyboardInterrupt:
                 events = "1 market event" if host.events == 1 else f"{host.events:,} market events"
                 console.print(f"\nEnded after {events}.")
     return 0
+
+
+def _chaos(rate: float, seed: int) -> Chaos:
+    console = new_console(stderr=True)
+
+    def say(text: str) -> None:
+        now = datetime.datetime.now(datetime.UTC)
+        console.print(f"{now:%H:%M:%S}.{now.microsecond // 1000:03}  chaos: {text}", style="yellow")
+
+    return Chaos(rate=rate, seed=seed, say=say)
 
 
 @contextmanager
@@ -157,6 +198,19 @@ def _termination_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _customers_key(path: Path) -> PrivateKey:
+    """The key in that file, which is made if there is none."""
+    try:
+        _write_private(path, generate_private_key())
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise LocalProtocolError(
+            f"expected --key-file to name a file that can be made: {path}: {error.strerror}"
+        ) from None
+    return read_key_file(path)
 
 
 def _write_private(path: Path, text: str) -> None:

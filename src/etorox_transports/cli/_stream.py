@@ -1,46 +1,46 @@
 """`etorox stream`: market events, from the exchange or from the embedded one, until Ctrl-C.
 
 A connection that ends for a reason that may pass is made again, with growing pauses; `--once` makes a single attempt.
-What is missed meanwhile is lost, and the line that says so stands between the events.
+What is missed meanwhile is lost, and a line that says so stands between the events. What is shown is the business of
+`_watch`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
-import random
 import ssl
 import sys
 import time
 import uuid
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from etorox_proto import (
-    ConnectionFailed,
     Credentials,
     ExchangeConfig,
     LocalProtocolError,
+    SessionConfig,
     Subscription,
     generate_private_key,
     load_private_key,
 )
 from etorox_transports import new_tls_context
-from etorox_transports.blocking import connect
 from etorox_transports.cli._display import Display, JsonLines, PrettyLines
 from etorox_transports.cli._host import SimulatorHost
 from etorox_transports.cli._secrets import API_KEY, KEY, KEY_FILE, PASSPHRASE, read_credentials
 from etorox_transports.cli._simulate import choose_instruments
+from etorox_transports.cli._watch import ADAPTERS, Summary, Wish, watch
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 __all__ = ["add_command"]
 
-# Seconds before a new attempt: doubled after every failure, drawn between half and the whole, back to the first after
-# a connection that lasted.
-_FIRST_PAUSE, _LONGEST_PAUSE, _LASTED = 1.0, 60.0, 60.0
+_SESSION = SessionConfig()
 
 
 def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -62,7 +62,17 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--event", default="marketData", help="the event of the channels (default marketData)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, on a terminal too")
     parser.add_argument("--count", type=_count, metavar="N", help="end after N events")
-    parser.add_argument("--once", action="store_true", help="make a single attempt; do not connect again")
+    staying = parser.add_mutually_exclusive_group()
+    staying.add_argument("--once", action="store_true", help="make a single attempt; do not connect again")
+    staying.add_argument(
+        "--rotate-after",
+        type=_seconds,
+        metavar="SECONDS",
+        help="replace each connection when it is so old (default 23 hours, before the exchange cuts it)",
+    )
+    parser.add_argument(
+        "--adapter", choices=ADAPTERS, default=ADAPTERS[0], help="which adapter to use (default %(default)s)"
+    )
     parser.set_defaults(run=_stream)
 
 
@@ -77,6 +87,15 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    seconds = math.nan
+    with suppress(ValueError):
+        seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
+    return seconds
+
+
 def _stream(options: Namespace) -> int:
     # Refuses what can be refused before anything is opened.
     Subscription(options.channels, event=options.event, fields=options.fields)
@@ -84,12 +103,20 @@ def _stream(options: Namespace) -> int:
     summary = Summary()
     try:
         with _exchange(options, display) as (config, credentials, context):
-            _stream_from(options, config, credentials, context, display, summary)
+            wish = Wish(options.channels, options.event, options.fields, options.count)
+            session = None if options.once else _session(options.rotate_after)
+            watch(options.adapter, display, summary, wish, config, credentials, session=session, ssl_context=context)
     except KeyboardInterrupt:
         display.note(summary.text(interrupted=True))
         return 0
     display.note(summary.text(interrupted=False))
     return 0
+
+
+def _session(rotate_after: float | None) -> SessionConfig:
+    if rotate_after is None:
+        return _SESSION
+    return dataclasses.replace(_SESSION, rotate_after=rotate_after, rotate_spread=0.0)
 
 
 @contextmanager
@@ -135,54 +162,3 @@ def _exchange(
         finally:
             host.stop()
             thread.join(timeout=5.0)
-
-
-def _stream_from(
-    options: Namespace,
-    config: ExchangeConfig,
-    credentials: Credentials,
-    context: ssl.SSLContext | None,
-    display: Display,
-    summary: Summary,
-) -> None:
-    pause = _FIRST_PAUSE
-    while True:
-        began = time.monotonic()
-        try:
-            with connect(config, credentials, ssl_context=context) as exchange:
-                exchange.subscribe(options.channels, event=options.event, fields=options.fields)
-                for received in exchange.events():
-                    display.show(received)
-                    summary.events += 1
-                    if summary.events == options.count:
-                        return
-            display.note("The exchange has ended the subscription.")
-            return
-        except ConnectionFailed as error:
-            if options.once or not error.may_retry:
-                raise
-            if time.monotonic() - began > _LASTED:
-                pause = _FIRST_PAUSE
-            seconds = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            display.note(f"--- {error}; connecting again in {seconds:.1f} s, what comes until then is missed ---")
-            time.sleep(seconds)
-            summary.reconnects += 1
-
-
-class Summary:
-    """What is said at the end."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.events = 0
-        self.reconnects = 0
-
-    def text(self, *, interrupted: bool) -> str:
-        seconds = time.monotonic() - self.began
-        rate = self.events / seconds if seconds else 0.0
-        events = "1 event" if self.events == 1 else f"{self.events:,} events"
-        times = "once" if self.reconnects == 1 else f"{self.reconnects:,} times"
-        again = f", connected again {times}" if self.reconnects else ""
-        newline = "\n" if interrupted else ""
-        return f"{newline}{events} in {seconds:.1f} s ({rate:,.1f} a second){again}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import re
@@ -14,6 +15,9 @@ from types import ModuleType
 
 import pytest
 
+from embedding_runners import OnEvent, new_client
+from embedding_runners import example as transport_example
+from embedding_scenarios import does_not_wait_for_a_peer_that_does_not_read
 from etorox_proto import (
     Credentials,
     EventReceived,
@@ -103,7 +107,7 @@ def test_the_readmes_loop_drives_a_connection(host: SimulatorHost, key: PrivateK
 
 
 def test_the_transport_pages_loop_drives_a_connection(host: SimulatorHost, key: PrivateKey) -> None:
-    loop, _, _ = blocks("docs/howto/write-a-transport.md")
+    loop, *_ = blocks("docs/howto/write-a-transport.md")
     assert_loop_drives("drive", loop, host, key)
 
 
@@ -202,6 +206,14 @@ class TestSelectorTransport:
 
         assert example("selector_transport").SelectorTransport(connection).run(deliver) is None
         assert sum(isinstance(event, EventReceived) for event in events) >= 99
+
+    def test_it_gives_up_a_peer_that_does_not_read(self) -> None:
+        def run(config: ExchangeConfig, on_event: OnEvent, *, send_timeout: float) -> object:
+            client = new_client(config)
+            transport = transport_example("selector_transport", send_timeout).SelectorTransport(client.machine)
+            return transport.run(functools.partial(on_event, client))
+
+        does_not_wait_for_a_peer_that_does_not_read(run)
 
     def test_it_says_why_a_connection_ended(self, key: PrivateKey) -> None:
         connection = new_exchange_connection(ExchangeConfig("http://127.0.0.1:1"), Credentials(API_KEY, key))

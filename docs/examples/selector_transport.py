@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import selectors
 import socket
 import ssl
@@ -9,6 +10,9 @@ import time
 from collections.abc import Callable
 
 from etorox_proto import Closed, ConnectionFailed, Dial, ExchangeConnection, ExchangeEvent
+
+SEND_TIMEOUT = 5.0
+"""How long a peer that does not read may hold up what we send, in seconds."""
 
 
 class SelectorTransport:
@@ -19,6 +23,7 @@ class SelectorTransport:
         self._tls = tls or ssl.create_default_context()
         self._socket: socket.socket | None = None
         self._unsent = b""
+        self._send_by = math.inf  # finite while something waits to be sent
         self._broken: OSError | None = None
 
     def run(self, deliver: Callable[[ExchangeEvent], None]) -> ConnectionFailed | None:
@@ -65,8 +70,11 @@ class SelectorTransport:
             self._connection.stream_opened(time.monotonic())
 
     def _flush(self) -> None:
-        """Send what the socket takes now; the rest waits for it to become writable."""
-        self._unsent += self._connection.data_to_send()
+        """Send what the socket takes now; the rest waits for it to become writable, but not for ever."""
+        if not self._unsent:
+            # No more is taken out of the machine than the socket accepts: the machine has a limit on what waits.
+            self._unsent = self._connection.data_to_send()
+            self._send_by = time.monotonic() + SEND_TIMEOUT if self._unsent else math.inf
         if self._socket is None or not self._unsent:
             return
         try:
@@ -77,12 +85,14 @@ class SelectorTransport:
         except OSError as error:
             self._broken = error
             self._ended()
+        else:
+            self._send_by = math.inf
 
     def _wait(self) -> None:
         """Wait for the socket until the deadline, and tell the machine what happened."""
         if self._socket is None:
             return  # `_ended` has told the machine, whose events come first
-        patience = min(self._connection.deadline - time.monotonic(), 3600.0)
+        patience = min(min(self._connection.deadline, self._send_by) - time.monotonic(), 3600.0)
         # TLS may hold decrypted bytes that no selector knows of.
         has_bytes = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
         if not has_bytes:
@@ -93,6 +103,9 @@ class SelectorTransport:
             has_bytes = any(mask & selectors.EVENT_READ for _, mask in ready)
         if has_bytes:
             self._read()
+        elif self._send_by <= time.monotonic():
+            self._broken = TimeoutError("the peer does not read")
+            self._ended()
         elif self._connection.deadline <= time.monotonic():
             self._connection.handle_timeout(time.monotonic())
 
@@ -116,7 +129,7 @@ class SelectorTransport:
         self._connection.receive_data(b"", time.monotonic())
 
     def _drop(self) -> None:
-        self._unsent = b""
+        self._unsent, self._send_by = b"", math.inf
         if self._socket is not None:
             self._socket.close()
             self._socket = None

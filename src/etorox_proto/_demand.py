@@ -151,10 +151,12 @@ class Demand:
         wanted = self._wanted.get(subscription)
         if wanted is None or isinstance(error, CallLost):
             return  # unsubscribed, or `Closed` comes next
+        reason = error if isinstance(error, SubscriptionFailed) else SubscriptionFailed("the exchange ended it there")
         if connection is wanted.follower:
-            text = "the exchange ended the second subscription of the same topics"
-            reason = error if isinstance(error, SubscriptionFailed) else SubscriptionFailed(text)
             self._make_after_break(wanted, reason, now)
+        elif connection is wanted.leader and wanted.follower is not None:
+            wanted.broken_off(reason, now)
+            self._watch(wanted)
         elif connection is wanted.leader:
             if isinstance(error, SubscriptionFailed):
                 self._refused(wanted, error, now)

@@ -168,7 +168,7 @@ class Wanted:
         self._open_gap(cause)
 
     def lost(self, connection: ExchangeConnection, cause: SignalRError, now: float) -> None:
-        """A connection has ended. If it led, nothing does now; if another one is to follow, that goes on alone."""
+        """A connection has ended."""
         self._was_accepted = self._was_accepted or self._whole_until is not None
         # The exchange may take a while to notice that this one is gone, so patience begins anew.
         self._refused_since, self._refusals = math.inf, 0
@@ -176,14 +176,19 @@ class Wanted:
             self.interrupted(self._old_error or cause)
         elif connection is self.follower:
             self.follower = self._handover = None
-        elif connection is self.leader and self._handover is not None:
-            self.leader = None
-            # What the other one brings may join without a seam; if it does not, this is why.
-            self._old_error = cause
-            self._handover.old_ended()
-            self._decide(now)
         elif connection is self.leader:
+            self.broken_off(cause, now)
+
+    def broken_off(self, cause: SignalRError, now: float) -> None:
+        """The leader carries it no longer. If another connection is to follow, that goes on alone."""
+        if self._handover is None:
             self.interrupted(cause)
+            return
+        self.leader = None
+        # What the other one brings may join without a seam; if it does not, this is why.
+        self._old_error = cause
+        self._handover.old_ended()
+        self._decide(now)
 
     def _open_gap(self, cause: SignalRError) -> None:
         if self._cause is None and self._whole_until is not None:

@@ -311,6 +311,24 @@ class TestFailures:
         assert isinstance(gap.cause, ConnectionFailed)
         assert bench.told() == [1, "gap", 3]
 
+    @pytest.mark.parametrize("error", [None, "an error occurred on the server"])
+    def test_an_old_stream_that_is_broken_off_in_the_overlap_leaves_the_new_one_to_go_on(
+        self, error: str | None
+    ) -> None:
+        bench, old, new = rotating()
+        old.bring(1, 2)
+        if error is None:
+            old.finish()
+        else:
+            old.refuse(error)
+        new.bring(2, 3)
+        bench.wait(0.001)
+        assert bench.told() == [1, 2, 3]
+        assert bench.session.connection is new.connection
+        assert bench.session.rotations == 1
+        new.bring(4)
+        assert bench.told() == [4]
+
     def test_and_where_both_die_before_they_are_aligned(self) -> None:
         bench, old, new = rotating()
         old.bring(1)

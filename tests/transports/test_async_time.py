@@ -79,6 +79,25 @@ async def test_bytes_that_came_while_the_loop_was_blocked_count_before_the_deadl
         assert exchange.session.state is SessionState.READY
 
 
+@pytest.mark.parametrize("steps", range(8))
+@virtual
+async def test_a_loop_that_is_blocked_again_and_again_brings_nobody_down(world: World, steps: int) -> None:
+    world.rules.client_timeout = 100_000.0
+    async with world.connect(session=None) as exchange:
+        feed = exchange.subscribe(["btcusd"])
+        await anyio.sleep(1.0)
+        for _ in range(20):
+            world.publish()
+            for stream in world.network.open_streams:
+                stream.pump()
+            world.loop.jump(100.0)
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+        assert [number_of(await feed.next()) for _ in range(20)] == list(range(1, 21))
+        await anyio.sleep(1.0)
+        assert exchange.session.state is SessionState.READY
+
+
 @virtual
 async def test_a_quiet_subscription_is_told_in_time(world: World) -> None:
     async with world.connect() as exchange:

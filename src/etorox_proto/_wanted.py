@@ -84,7 +84,7 @@ class Wanted:
         self._old_error: SignalRError | None = None  # what ended the connection that led, while two overlapped
         self._repeats: deque[Any] | None = None  # what the new leader will bring again
         self._whole_until: float | None = None  # None: never asked for
-        self._asked_at = -math.inf
+        self._asked_at = math.inf  # never
         self._cause: SignalRError | None = None  # of the gap that the next event will show
         self._since = 0.0
         self._was_accepted = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from etorox_proto import (
@@ -18,6 +18,7 @@ from etorox_proto import (
     ExchangeConnection,
     ExchangeState,
     Gap,
+    Limits,
     OrderCreated,
     Reconnecting,
     Row,
@@ -136,15 +137,19 @@ class Bench:
 
     Args:
         random: for the jitter; by default half of everything.
+        limits: of the connections, one after the other; the last one counts for all that follow.
         config: of the session; without `stale_after` silence is not told.
     """
 
-    def __init__(self, *, random: Callable[[], float] = lambda: 0.5, **config: Any) -> None:
+    def __init__(
+        self, *, random: Callable[[], float] = lambda: 0.5, limits: Sequence[Limits] = (Limits(),), **config: Any
+    ) -> None:
         self.now = START
         self.skews: list[float] = []
         self.lines: list[Line] = []
         self.events: list[Any] = []
         self.clock_checks = 0
+        self._limits = list(limits)
         self._nonces = map(str, itertools.count())
         config = {"stale_after": math.inf, **config}
         self.session = Session(self._connect, now=self.now, random=random, config=SessionConfig(**config))
@@ -152,7 +157,8 @@ class Bench:
 
     def _connect(self, now: float, skew: float) -> ExchangeConnection:
         self.skews.append(skew)
-        return exchange(now=now, skip_negotiation=True)
+        limits = self._limits[min(len(self.skews), len(self._limits)) - 1]
+        return exchange(now=now, skip_negotiation=True, limits=limits)
 
     @property
     def line(self) -> Line:

@@ -14,6 +14,7 @@ from etorox_proto import (
     ExchangeState,
     Gap,
     HandoverUnproven,
+    Limits,
     Reconnecting,
     SessionState,
     SetupRefused,
@@ -388,6 +389,30 @@ class TestBreakBeforeMake:
         new.bring(2)
         assert bench.told() == [1, "gap", 2]
         assert bench.session.rotations == 1
+
+    def test_a_new_connection_that_holds_less_gives_nothing_twice(self) -> None:
+        bench = Bench(rotate_after=1_000.0, rotate_spread=0.0, limits=[Limits(), Limits(pending_calls=1)])
+        bench.subscribe()
+        bench.subscribe("ethusd")
+        bench.line.ready()
+        bench.next_attempt()
+        old, new = bench.lines
+        new.ready()
+        old.listen()
+        assert old.cancelled == ["ethusd"]
+        old.bring(1)
+        new.bring(1, 2)
+        assert bench.told() == ["ready", 1, 2]
+        assert bench.session.rotations == 1
+
+    def test_a_follower_that_is_refused_when_it_is_alone_is_asked_for_anew(self) -> None:
+        bench, old, new = rotating()
+        old.bring(1)
+        old.hang_up()
+        new.refuse()
+        bench.wait(0.001)
+        new.bring(2)
+        assert bench.told() == [1, "gap", 2]
 
     def test_it_is_asked_for_until_the_exchange_has_noticed(self) -> None:
         bench, old, new = rotating()

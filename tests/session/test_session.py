@@ -13,15 +13,19 @@ from etorox_proto import (
     ConnectionFailed,
     ConnectionLost,
     Gap,
+    Limits,
     LocalProtocolError,
+    Ready,
     Reconnecting,
     ServerClosed,
+    SessionConfig,
     SessionState,
     SetupRefused,
     Stale,
+    SubscriptionEnded,
     SubscriptionFailed,
 )
-from machines import hub_frame
+from machines import HANDSHAKE, exchange, hub_frame
 from session.bench import START, Bench
 
 
@@ -254,6 +258,16 @@ class TestTheEnd:
         bench.line.hang_up()
         assert bench.told()[-1].startswith("closed: ")
 
+    def test_events_of_a_connection_that_is_not_ours_are_ignored(self) -> None:
+        bench = ready_bench()
+        stranger = exchange()
+        for event in (Ready(None), SubscriptionEnded(bench.session.subscriptions[0], None), Closed(None)):
+            bench.session.handle_event(stranger, event, bench.now)
+        bench.settle()
+        assert bench.told() == []
+        bench.line.bring(1)
+        assert bench.told() == [1]
+
     def test_without_reconnection_nothing_is_asked_for_twice(self) -> None:
         bench = ready_bench(reconnect=False)
         bench.line.bring(1)
@@ -409,6 +423,46 @@ class TestSubscriptions:
         with pytest.raises(LocalProtocolError, match="btcusd"):
             bench.subscribe("ethusd", "btcusd")
         assert len(bench.session.subscriptions) == 1
+
+    def test_one_more_than_a_connection_holds_is_refused_at_the_call(self) -> None:
+        bench = Bench(limits=[Limits(pending_calls=1)])
+        bench.line.ready()
+        bench.subscribe()
+        with pytest.raises(LocalProtocolError, match="pending_calls"):
+            bench.subscribe("ethusd")
+        assert len(bench.session.subscriptions) == 1
+
+    def test_one_more_than_the_next_connection_holds_ends(self) -> None:
+        bench = Bench(limits=[Limits(pending_calls=1)])
+        bench.subscribe()
+        bench.subscribe("ethusd")
+        bench.line.ready()
+        ready, ended = bench.told()
+        assert ready == "ready"
+        assert "pending_calls" in ended
+
+    def test_a_connection_that_ends_in_the_same_breath_is_not_asked(self) -> None:
+        bench = Bench()
+        bench.subscribe()
+        bench.line.upgrade(HANDSHAKE)
+        bench.line.say({"type": 3, "invocationId": "1", "result": {"status": "success"}}, {"type": 7})
+        assert bench.session.subscriptions == []
+        assert [event.partition(":")[0] for event in bench.told()] == ["ready", "ended", "closed"]
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            {"attempts_per_minute": 0},
+            {"handover_limit": 1.5},
+            {"rotate_spread": -1},
+            {"rotate_spread": math.inf},
+            {"rotate_after": 0},
+            {"backoff_cap": math.inf},
+        ],
+    )
+    def test_a_configuration_that_makes_no_sense_is_refused(self, config: dict[str, Any]) -> None:
+        with pytest.raises(LocalProtocolError, match=next(iter(config))):
+            SessionConfig(**config)
 
     @pytest.mark.parametrize("stale_after", [0, -1, math.nan, "soon"])
     def test_nonsense_is_refused(self, stale_after: object) -> None:

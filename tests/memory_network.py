@@ -57,18 +57,19 @@ class MemoryStream:
         self._network.require(not self._is_cut_off, "nothing is sent after a part of something")
         self._is_sending = self._is_cut_off = True
         try:
-            await anyio.lowlevel.checkpoint()
             while self._network.takes_nothing:
                 await self._wait()
             if self._has_ended:
                 raise BrokenPipeError("the host has gone")
-            self.sent += len(data)
-            await anyio.lowlevel.checkpoint()
             self._is_cut_off = False
+            self.sent += len(data)
+            self.connection.receive_data(data, anyio.current_time())
+            self._network.kick()
+            # As sockets do: what they have taken is on its way.
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
         finally:
             self._is_sending = False
-        self.connection.receive_data(data, anyio.current_time())
-        self._network.kick()
 
     async def receive_some(self, max_bytes: int) -> bytes:
         self._network.require(self.is_open, "nothing is read from a stream that was closed")

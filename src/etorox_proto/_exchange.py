@@ -139,6 +139,11 @@ class ExchangeConnection:
         return list(self._subscriptions.values())
 
     @property
+    def is_reading(self) -> bool:
+        """Whether the driver reads; not so between `reading_paused` and `reading_resumed`."""
+        return self._hub.is_reading
+
+    @property
     def last_heard(self) -> float:
         """When the exchange last gave a sign of life, in seconds of the driver's clock; -infinite before that."""
         return self._hub.last_heard

@@ -52,6 +52,7 @@ class Wanted:
         "_cause",
         "_config",
         "_events",
+        "_excused_until",
         "_handover",
         "_old_error",
         "_quiet_since",
@@ -93,6 +94,7 @@ class Wanted:
         self._stale_after = stale_after
         self.stale_level = 0
         self._quiet_since = math.nan
+        self._excused_until = -math.inf
 
     @property
     def deadline(self) -> float:
@@ -249,7 +251,10 @@ class Wanted:
             if self._handover.is_hopeless(now):
                 return False
             self._decide(now)
-        if self._stale_at <= now:
+        carrier = self.leader or self.follower
+        if self._stale_at <= now and carrier is not None and not carrier.is_reading:
+            self._excused_until = now  # the silence is ours
+        elif self._stale_at <= now:
             self.stale_level += 1
             self._events.append(Stale(self.subscription, now - self._quiet_since))
         return True
@@ -258,7 +263,7 @@ class Wanted:
     def _stale_at(self) -> float:
         if (self.leader is None and self.follower is None) or self._whole_until is None:
             return math.inf
-        quiet_since = max(self._whole_until, self._asked_at)
+        quiet_since = max(self._whole_until, self._asked_at, self._excused_until)
         if quiet_since != self._quiet_since:
             self._quiet_since, self.stale_level = quiet_since, 0
         return quiet_since + self._stale_after * 2.0**self.stale_level

@@ -487,6 +487,15 @@ class TestSubscriptions:
         bench.wait(15.0)
         assert not any(isinstance(event, Stale) for event in bench.events)
 
+    def test_silence_while_nobody_reads_is_not_the_exchanges(self) -> None:
+        bench = ready_bench(stale_after=10.0)
+        bench.line.connection.reading_paused(bench.now)
+        bench.wait(35.0)
+        assert bench.told() == []
+        bench.line.connection.reading_resumed(bench.now)
+        bench.wait(6.0)
+        assert bench.told() == ["stale"]
+
     def test_a_subscription_has_its_own_patience(self) -> None:
         bench = Bench(stale_after=math.inf)
         bench.line.ready()

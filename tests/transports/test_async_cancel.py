@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from virtual_async import World, number_of, virtual
+from virtual_async import LOOPS, Loop, World, number_of, virtual
 
 
 class Mine(Exception):
@@ -89,6 +90,44 @@ async def test_what_the_body_raises_comes_out_as_it_is_after_a_goodbye(world: Wo
     assert caught.value is error
     assert caught.value.__context__ is None
     assert anyio.current_time() - began == pytest.approx(2.0)
+
+
+@virtual
+async def test_what_the_body_raises_wins_over_the_cancellation_of_its_goodbye(world: World) -> None:
+    error = Mine("x")
+    began = anyio.current_time()
+    with pytest.raises(Mine) as caught, anyio.move_on_after(1.0):  # noqa: PT012
+        async with world.connect():
+            world.network.buffer = 0
+            raise error
+    assert caught.value is error
+    assert anyio.current_time() - began == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("loop", [loop for loop in LOOPS if loop.backend == "asyncio"], ids=repr)
+def test_a_cancellation_that_comes_once_is_enough(loop: Loop) -> None:
+    """As asyncio has it: nothing keeps the goodbye from being waited for but the adapter."""
+
+    async def body(world: World) -> None:
+        async with world.connect():
+            world.network.buffer = 0
+            await asyncio.sleep(100.0)
+
+    async def main() -> None:
+        world = World(loop)
+        async with asyncio.timeout(50.0):
+            serving = asyncio.create_task(world.network.serve())
+            task = asyncio.create_task(body(world))
+            await asyncio.sleep(1.0)
+            began = anyio.current_time()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert anyio.current_time() == began
+            assert not world.network.open_streams
+            serving.cancel()
+
+    loop.run(main)
 
 
 @virtual

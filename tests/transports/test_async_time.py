@@ -99,6 +99,20 @@ async def test_a_loop_that_is_blocked_again_and_again_brings_nobody_down(world: 
 
 
 @virtual
+async def test_a_consumer_that_blocks_the_loop_over_each_event_brings_nobody_down(world: World) -> None:
+    world.rules.client_timeout = 100_000.0
+    async with world.connect(session=None) as exchange:
+        feed = exchange.subscribe(["btcusd"])
+        await anyio.sleep(1.0)
+        world.publish(1_000)
+        for number in range(1, 1_001):
+            assert number_of(await feed.next()) == number
+            world.loop.jump(1.0)
+        await anyio.sleep(1.0)
+        assert exchange.session.state is SessionState.READY
+
+
+@virtual
 async def test_a_quiet_subscription_is_told_in_time(world: World) -> None:
     async with world.connect() as exchange:
         feed = exchange.subscribe(["btcusd"])
@@ -298,6 +312,33 @@ async def test_there_is_more_than_one_way_to_make_room(world: World, how: str) -
             await anyio.sleep(1.0)
             events.close()
         assert number_of(await other.next(5.0)) > 1_000
+
+
+@virtual
+async def test_silence_after_a_pause_is_noticed_before_the_next_ping(world: World) -> None:
+    world.rules.client_timeout = 100_000.0
+    async with world.connect(session=None, config={"server_timeout": 20.0, "ping_interval": 1_000.0}) as exchange:
+        feed = exchange.subscribe(["btcusd"], capacity=1, overload="wait")
+        await anyio.sleep(1.0)
+        world.publish()
+        await anyio.sleep(200.0)
+        world.network.buffer = 0
+        assert number_of(await feed.next()) == 1
+        assert await seconds_of(feed.next(), TimedOut) == pytest.approx(20.0)
+
+
+@virtual
+async def test_a_full_feed_does_not_keep_a_new_connection_from_being_made(world: World) -> None:
+    async with world.connect() as exchange:
+        feed = exchange.subscribe(["btcusd"], capacity=1, overload="wait")
+        await anyio.sleep(1.0)
+        world.publish()
+        await anyio.sleep(1.0)
+        world.network.cut_all()  # which is noticed by the next ping
+        await anyio.sleep(60.0)
+        assert feed.lag == 1
+        assert exchange.session.attempts == 2
+        assert exchange.session.state is SessionState.READY
 
 
 @virtual

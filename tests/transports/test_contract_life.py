@@ -105,7 +105,7 @@ async def test_a_quiet_subscription_is_told_to_be_stale(adapter: Adapter) -> Non
             stale = await feed.next(5.0)
             assert isinstance(stale, Stale)
             assert stale.subscription is feed.handle
-            assert 0.05 <= stale.silent_for < 1.0
+            assert 0.049 < stale.silent_for < 1.0
 
 
 # ---------------------------------------------------------------------------------------------------- coming back

@@ -57,6 +57,11 @@ class Machine(Generic[Event]):
         return self._life.state
 
     @property
+    def is_reading(self) -> bool:
+        """Whether the driver reads; not so between `reading_paused` and `reading_resumed`."""
+        return self._is_reading
+
+    @property
     def last_heard(self) -> float:
         """When the connected peer last gave a sign of life, in seconds of the driver's clock; -infinite before that."""
         return self._last_heard

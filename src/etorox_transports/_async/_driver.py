@@ -86,7 +86,7 @@ class Driver(abc.ABC):
     async def leave(self, error: BaseException | None) -> None:
         """End, whatever the state. What the application raised decides how: a cancelled one says no goodbye."""
         try:
-            if not self._is_cancellation(error):
+            if not isinstance(error, self._backend.cancelled):
                 await self.close()
         except self._backend.cancelled:
             if error is None:
@@ -134,12 +134,6 @@ class Driver(abc.ABC):
         if self._running:
             with self._backend.new_scope(shield=True):
                 await self._is_idle.wait()
-
-    def _is_cancellation(self, error: BaseException | None) -> bool:
-        cancelled = self._backend.cancelled
-        if isinstance(error, BaseExceptionGroup):
-            return error.subgroup(cancelled) is not None
-        return isinstance(error, cancelled)
 
     # -------------------------------------------------------------------------------------------------------- tasks
 

@@ -54,11 +54,6 @@ class Consumers:
     def look_for_room(self) -> None:
         """Somebody has taken something, or will not: wake those who wait for it, if that made room."""
         if self._room is not None and not self.is_full:
-            self.wake_lanes()
-
-    def wake_lanes(self) -> None:
-        """Have those who wait for room look again."""
-        if self._room is not None:
             self._room.set()
             self._room = None
 

@@ -42,9 +42,11 @@ _LAST_SEND_TIMEOUT = 0.5
 # A consumer that takes no turn while we look so often has taken all there was, or is busy with other things. Trio runs
 # the tasks of one round in any order, so that one look may be too early.
 _LOOKS = 2
-# Event loops differ in whether they run timers or look at sockets first; after so many turns all have done both, and
-# the reader has told the machine.
-_TURNS = 3
+# But one that takes its time does not keep us from reading for longer than this, in seconds.
+_COURTESY = 1.0
+# Event loops differ in whether they run timers or look at sockets first, and in how many rounds it takes from there to
+# the reader. After so many it has told the machine what was there.
+_ROUNDS = 10
 
 
 async def wait_until(backend: Backend, event: Event, deadline: float) -> None:
@@ -58,7 +60,7 @@ async def wait_until(backend: Backend, event: Event, deadline: float) -> None:
 
 async def let_readers_go_first(backend: Backend) -> None:
     """Give the readers the opportunity to bring in what has arrived: it counts before a deadline that is due."""
-    for _ in range(_TURNS):
+    for _ in range(_ROUNDS):
         await backend.checkpoint()
 
 
@@ -95,7 +97,6 @@ class Lane(Generic[MachineT]):
         self._is_flushed = backend.new_event()
         self._broken: BaseException | None = None
         self._not_opened: ConnectionFailed | None = None
-        self._is_paused = False
         self._seen_turns = 0
 
     # -------------------------------------------------------------------------------------------- for the driver
@@ -119,9 +120,7 @@ class Lane(Generic[MachineT]):
         return closed
 
     def nudge(self) -> None:
-        """Wake the task for which something has changed: there is something to send, or the pause is over."""
-        if self._is_paused and not self._must_pause:
-            self._consumers.wake_lanes()
+        """Wake the writer if there is something to send, or something due earlier than it thinks."""
         if (self._stream is not None and self.machine.queued_bytes) or self.machine.deadline < self._due:
             self._wakeup.set()
 
@@ -148,9 +147,11 @@ class Lane(Generic[MachineT]):
                 continue
             self._wakeup, self._due = backend.new_event(), machine.deadline
             await wait_until(backend, self._wakeup, self._due)
-            if machine.deadline <= backend.now():
+            now = backend.now()
+            if machine.deadline <= now:
                 await let_readers_go_first(backend)
-                machine.handle_timeout(backend.now())
+                # As of then: the application may have blocked the loop again since, and only until then all was read.
+                machine.handle_timeout(now)
                 self._settle()
         await self._send(_LAST_SEND_TIMEOUT)
         self._is_flushed.set()
@@ -182,8 +183,10 @@ class Lane(Generic[MachineT]):
 
     async def _let_consumers_take(self) -> None:
         """A consumer that keeps up with what is read must not be run over because it is fair to others."""
-        looks = _LOOKS if self._consumers.turns == self._seen_turns else 0
-        while looks < _LOOKS:
+        if self._consumers.turns == self._seen_turns:
+            return
+        looks, until = 0, self._backend.now() + _COURTESY
+        while looks < _LOOKS and self._backend.now() < until:
             self._seen_turns = self._consumers.turns
             await self._backend.checkpoint()
             looks = looks + 1 if self._consumers.turns == self._seen_turns else 0
@@ -195,11 +198,9 @@ class Lane(Generic[MachineT]):
 
     async def _pause(self) -> None:
         """Do not read until there is room, and do not hold the silence against the peer."""
-        self._is_paused = True
         self.machine.reading_paused(self._backend.now())
         while self._must_pause:
             await self._consumers.wait_for_room()
-        self._is_paused = False
         self.machine.reading_resumed(self._backend.now())
         self.nudge()
 

@@ -276,9 +276,10 @@ class SessionDriver(Driver):
         while not self.has_ended:
             self._wakeup, self._due = backend.new_event(), session.deadline
             await wait_until(backend, self._wakeup, self._due)
-            if session.deadline <= backend.now():
+            now = backend.now()
+            if session.deadline <= now:
                 await let_readers_go_first(backend)
-                session.handle_timeout(backend.now())
+                session.handle_timeout(now)
                 self.settle()
 
     async def _check_clock(self, patience: Scope) -> None:

@@ -147,7 +147,12 @@ class TestReading:
         with LoopbackExchange() as server, connect(where(server), CREDENTIALS) as exchange:
             feed = exchange.subscribe(["btcusd"], capacity=10, overload="drop_oldest")
             server.wait(lambda: server.streams)
-            server.every(0.0, lambda: server.publish_here(count=50))
+
+            def pour() -> None:
+                if all(client.machine.queued_bytes < 1_000_000 for client in server.hubs):
+                    server.publish_here(count=50)
+
+            server.every(0.0, pour)
             seen = take(feed, 100)
             assert seen == sorted(set(seen))
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from wsproto import ConnectionType, WSConnection
@@ -38,6 +38,7 @@ from etorox_proto.signalr import (
     LengthPrefixReader,
     LimitExceeded,
     Limits,
+    MessagePackCodec,
     NegotiationFailed,
     RecordReader,
     RemoteProtocolError,
@@ -92,6 +93,28 @@ def json_message(data: bytes) -> None:
         assert record.endswith(b"\x1e")
         assert b"\x1e" not in record[:-1]
         assert tolerant.decode(record[:-1]) == message
+    if strict_message is not None:
+        assert message is not None, "the tolerant codec refuses what the strict one takes"
+        assert strict.encode(strict_message) == tolerant.encode(message)
+
+
+def messagepack_message(data: bytes) -> None:
+    """Any record decodes or is a RemoteProtocolError; what decodes survives encoding; strict accepts no more."""
+    tolerant, strict = MessagePackCodec(), MessagePackCodec(strict=True)
+    try:
+        message = tolerant.decode(data)
+    except RemoteProtocolError:
+        message = None
+    try:
+        strict_message = strict.decode(data)
+    except RemoteProtocolError:
+        strict_message = None
+    if message is not None:
+        (record,) = LengthPrefixReader().feed(tolerant.encode(message))
+        again = tolerant.decode(record)
+        # Not a number is not equal to itself, and the map keys of a payload may be of any kind: their bytes tell.
+        assert tolerant.encode(again) == tolerant.encode(message)
+        assert type(again) is type(message)
     if strict_message is not None:
         assert message is not None, "the tolerant codec refuses what the strict one takes"
         assert strict.encode(strict_message) == tolerant.encode(message)
@@ -178,6 +201,20 @@ def records(data: bytes) -> None:
     _check_cuts(start, data)
 
 
+def packed_records(data: bytes) -> None:
+    """Any bytes in binary messages to a client that speaks MessagePack: nothing raises, and cuts change nothing."""
+
+    def start() -> _Run:
+        run = _connected(Limits(record=_LIMITS.record, websocket_message=_LONGEST), encoding="messagepack")
+        server = WSConnection(ConnectionType.SERVER)
+        server.receive_data(run.request)
+        server.send(AcceptConnection())
+        run.wrap = lambda piece: server.send(BytesMessage(data=piece))
+        return run
+
+    _check_cuts(start, data)
+
+
 def server(data: bytes) -> None:
     """Any bytes to a server: nothing raises, one `Closed` comes last, and cuts change neither events nor answers."""
 
@@ -193,11 +230,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     for target in (
         framing,
         json_message,
+        messagepack_message,
         handshake,
         negotiation,
         upgrade,
         frames,
         records,
+        packed_records,
         server,
         private_key,
         market,
@@ -309,8 +348,8 @@ class _Run:
             assert machine.pending_calls == 0
 
 
-def _upgrading(limits: Limits = _LIMITS) -> _Run:
-    config = HubConfig(url="http://localhost/hub", skip_negotiation=True, limits=limits)
+def _upgrading(limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"] = "json") -> _Run:
+    config = HubConfig(url="http://localhost/hub", encoding=encoding, skip_negotiation=True, limits=limits)
     run = _Run(HubConnection(config, now=_NOW))
     key = re.search(rb"Sec-WebSocket-Key: (\S+)", run.request)
     assert key is not None, "an upgrade request has a key"
@@ -319,8 +358,8 @@ def _upgrading(limits: Limits = _LIMITS) -> _Run:
     return run
 
 
-def _connected(limits: Limits = _LIMITS) -> _Run:
-    run = _upgrading(limits)
+def _connected(limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"] = "json") -> _Run:
+    run = _upgrading(limits, encoding)
     run.feed(
         run.fill_in(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -361,13 +400,26 @@ def _show(event: HubEvent | ServerEvent) -> tuple[Any, ...]:
         case Closed(error):
             return "closed", _kind(error)
         case Completed(call, result, error):
-            return "completed", call.invocation_id, result, type(error), str(error)
+            return "completed", call.invocation_id, _comparable(result), type(error), str(error)
         case ItemReceived(call, item):
-            return "item", call.invocation_id, item
+            return "item", call.invocation_id, _comparable(item)
         case InvocationReceived():
-            return "invocation", event.target, event.arguments, event.invocation_id, event.streaming
+            return "invocation", event.target, _comparable(event.arguments), event.invocation_id, event.streaming
         case _:
             return "event", event
+
+
+def _comparable(value: object) -> object:
+    """The value, but that every number which is none is one and the same."""
+    match value:
+        case dict():
+            return [(_comparable(key), _comparable(each)) for key, each in value.items()]
+        case list() | tuple():
+            return [_comparable(each) for each in value]
+        case float() if math.isnan(value):
+            return "not a number"
+        case _:
+            return value
 
 
 def _kind(error: ConnectionFailed | None) -> tuple[Any, ...]:

@@ -11,12 +11,14 @@ import json
 import zlib
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal
 
 import h11
 
 from peers import DATA
 
 __all__ = [
+    "BINARY",
     "CLOSE",
     "TEXT",
     "Capture",
@@ -30,7 +32,7 @@ __all__ = [
     "split_head",
 ]
 
-TEXT, CLOSE = 1, 8
+TEXT, BINARY, CLOSE = 1, 2, 8
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,11 @@ def split_head(data: bytes) -> tuple[Head, bytes]:
 
 
 class Capture:
-    """One captured session."""
+    """One captured session; `encoding` is that of its hub messages."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.encoding: Literal["json", "messagepack"] = "messagepack" if "_msgpack_" in name else "json"
         lines = (DATA / "captures" / f"{name}.jsonl").read_text().splitlines()
         ended: set[tuple[int, str]] = set()
         self.chunks: list[Chunk] = []

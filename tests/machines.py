@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, CloseConnection, Pong, TextMessage
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Pong, TextMessage
 
+import plain_msgpack
 from etorox_proto import Credentials, EventReceived, ExchangeConfig, ExchangeConnection, Ready, SubscriptionEnded
 from etorox_proto.signalr import (
     Call,
@@ -229,6 +230,19 @@ def hub_frame(*messages: Any) -> bytes:
     return frame(records(*messages))
 
 
+def packed(*messages: Any) -> bytes:
+    """Hub messages in MessagePack as they stand in a WebSocket message; bytes are taken for the body of a record."""
+    bodies = [
+        each if isinstance(each, bytes) else plain_msgpack.pack(plain_msgpack.as_array(each)) for each in messages
+    ]
+    return plain_msgpack.framed(*bodies)
+
+
+def packed_frame(*messages: Any) -> bytes:
+    """Hub messages in MessagePack in one binary WebSocket frame."""
+    return frame(packed(*messages), 2)
+
+
 HANDSHAKE = hub_frame({})
 
 
@@ -249,6 +263,9 @@ def said(data: bytes) -> list[Any]:
                 text += event.data
                 *complete, text = text.split("\x1e")
                 heard += map(json.loads, complete)
+            case BytesMessage():
+                bodies = plain_msgpack.split(bytes(event.data))
+                heard += [plain_msgpack.as_json(plain_msgpack.unpack(body)) for body in bodies]
             case Pong():
                 heard.append(("pong", bytes(event.payload)))
             case CloseConnection():

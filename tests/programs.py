@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -34,6 +36,8 @@ from machines import (
     hub,
     hub_frame,
     negotiated,
+    packed,
+    packed_frame,
     picture,
     records,
     said,
@@ -41,77 +45,100 @@ from machines import (
     take,
 )
 
-ROLES = ("hub", "strict hub", "hub without negotiation", "exchange", "server")
+PACKED = " in MessagePack"
+ROLES = (
+    *("hub", "strict hub", "hub without negotiation", "exchange", "server"),
+    *(role + PACKED for role in ("hub", "strict hub", "server")),
+)
 SMALL = Limits(
     record=500, websocket_message=1_000, http_head=1_500, http_body=1_500, pending_calls=3, queued_bytes=2_000
 )
 
 ITEM = {"name": "order_created", "market": "btcusd"}
 
-_SAID_BY_SERVER: dict[str, bytes] = {
-    "negotiated": negotiated(),
-    "negotiated in version 0": negotiated(negotiateVersion=0),
-    "redirect": http(200, b'{"url":"https://other.test/hub","accessToken":"t"}'),
-    "insecure redirect": http(200, b'{"url":"http://other.test/hub"}'),
-    "not found": http(404, b"no such thing"),
-    "moved": http(301, b"", "Location: https://other.test/x?y"),
-    "handshake": HANDSHAKE,
-    "handshake and more": hub_frame({}, {"type": 6}),
-    "handshake and close": hub_frame({}, {"type": 7}),
-    "handshake refused": hub_frame({"error": "no"}),
-    "setup succeeds": hub_frame({"type": 3, "invocationId": "1", "result": {"status": "success"}}),
-    "setup fails": hub_frame({"type": 3, "invocationId": "1", "result": {"status": "failure"}}),
-    **{f"item {n}": hub_frame({"type": 2, "invocationId": str(n), "item": ITEM}) for n in (1, 2, 3, 4)},
-    **{f"result {n}": hub_frame({"type": 3, "invocationId": str(n), "result": n}) for n in (1, 2, 3, 4)},
-    **{f"end {n}": hub_frame({"type": 3, "invocationId": str(n)}) for n in (1, 2, 3, 4)},
-    **{f"error {n}": hub_frame({"type": 3, "invocationId": str(n), "error": "bad"}) for n in (1, 2, 3, 4)},
-    "invocation": hub_frame({"type": 1, "target": "t", "arguments": [1.5]}),
-    "invocation that waits": hub_frame({"type": 1, "target": "t", "arguments": [], "invocationId": "9"}),
-    "hub ping": hub_frame({"type": 6}),
-    "hub close": hub_frame({"type": 7, "error": "bye", "allowReconnect": True}),
-    "unknown type": hub_frame({"type": 99}),
-    "unknown property": hub_frame({"type": 6, "new": 1}),
-    "item and malformed": hub_frame({"type": 2, "invocationId": "2", "item": 1}, b"{"),
-    "item and too long": hub_frame({"type": 2, "invocationId": "2", "item": 1}, b"x" * 600),
-    "huge exponent": hub_frame(b'{"type":1,"target":"t","arguments":[1e99999999999999999999]}'),
-    "deep": hub_frame(b'{"type":1,"target":"t","arguments":' + b"[" * 400),
-    "not UTF-8": frame(b"\xff\xfe\x1e"),
-    "not UTF-8 in binary": frame(b'{"type":1,"target":"\xff","arguments":[]}\x1e', opcode=2),
-}
+Say = Callable[..., bytes]
 
-_SAID_BY_CLIENT: dict[str, bytes] = {
-    "negotiate": b"POST /hub/negotiate?negotiateVersion=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
-    "negotiate and half": b"POST /negotiate HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
-    b"GET / HTTP/1.1\r\nHost: h\r\n\r",
-    "line feed": b"\n",
-    "get": b"GET /hub HTTP/1.1\r\nHost: h\r\n\r\n",
-    "head": b"HEAD /hub HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n",
-    "old get": b"GET /hub HTTP/1.0\r\n\r\n",
-    "upgrade": b"GET /hub HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    "upgrade badly": b"GET /hub HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n",
-    "handshake": frame(b'{"protocol":"json","version":1}\x1e', masked=True),
-    "handshake for another": frame(b'{"protocol":"x","version":1}\x1e', masked=True),
-    **{
-        f"call {n}": frame(records({"type": 1, "target": "t", "arguments": [], "invocationId": str(n)}), masked=True)
-        for n in (1, 2, 3, 4)
-    },
-    **{
-        f"stream {n}": frame(records({"type": 4, "target": "t", "arguments": [], "invocationId": str(n)}), masked=True)
-        for n in (1, 2, 3, 4)
-    },
-    "cancel": frame(records({"type": 5, "invocationId": "1"}), masked=True),
-    "hub ping": frame(records({"type": 6}), masked=True),
-    "hub close": frame(records({"type": 7}), masked=True),
-    "upload": frame(
-        records({"type": 1, "target": "t", "arguments": [], "invocationId": "5", "streamIds": ["1"]}), masked=True
-    ),
-    "unknown type": frame(records({"type": 99}), masked=True),
-    "malformed": frame(b"{\x1e", masked=True),
-    "huge exponent": frame(b'{"type":1,"target":"t","arguments":[1e99999999999999999999]}\x1e', masked=True),
-    "too long": frame(b"x" * 700, masked=True),
-    "not UTF-8": frame(b"\xff\xfe\x1e", masked=True),
-}
+
+def _said_by_server(say: Say, *, deep: bytes) -> dict[str, bytes]:
+    """What a server may say, and must not; `say` puts hub messages into a frame."""
+    return {
+        "negotiated": negotiated(),
+        "negotiated in version 0": negotiated(negotiateVersion=0),
+        "redirect": http(200, b'{"url":"https://other.test/hub","accessToken":"t"}'),
+        "insecure redirect": http(200, b'{"url":"http://other.test/hub"}'),
+        "not found": http(404, b"no such thing"),
+        "moved": http(301, b"", "Location: https://other.test/x?y"),
+        "handshake": HANDSHAKE,
+        "handshake in binary": frame(b"{}\x1e", 2),
+        "handshake and more": joined_frame(HANDSHAKE, say({"type": 6})),
+        "handshake and close": joined_frame(HANDSHAKE, say({"type": 7})),
+        "handshake refused": hub_frame({"error": "no"}),
+        "setup succeeds": say({"type": 3, "invocationId": "1", "result": {"status": "success"}}),
+        "setup fails": say({"type": 3, "invocationId": "1", "result": {"status": "failure"}}),
+        **{f"item {n}": say({"type": 2, "invocationId": str(n), "item": ITEM}) for n in (1, 2, 3, 4)},
+        **{f"result {n}": say({"type": 3, "invocationId": str(n), "result": n}) for n in (1, 2, 3, 4)},
+        **{f"end {n}": say({"type": 3, "invocationId": str(n)}) for n in (1, 2, 3, 4)},
+        **{f"error {n}": say({"type": 3, "invocationId": str(n), "error": "bad"}) for n in (1, 2, 3, 4)},
+        "invocation": say({"type": 1, "target": "t", "arguments": [1.5]}),
+        "invocation that waits": say({"type": 1, "target": "t", "arguments": [], "invocationId": "9"}),
+        "hub ping": say({"type": 6}),
+        "hub close": say({"type": 7, "error": "bye", "allowReconnect": True}),
+        "unknown type": say({"type": 99}),
+        "unknown property": hub_frame({"type": 6, "new": 1}),
+        "surplus element": packed_frame(b"\x92\x06\xc0"),
+        "item and malformed": say({"type": 2, "invocationId": "2", "item": 1}, b"{"),
+        "item and too long": say({"type": 2, "invocationId": "2", "item": 1}, b"x" * 600),
+        "huge exponent": hub_frame(b'{"type":1,"target":"t","arguments":[1e99999999999999999999]}'),
+        "deep": say(deep),
+        "endless array": packed_frame(b"\x96\x01\x80\xc0\xa1t\xdd\x7f\xff\xff\xff\x01"),
+        "prefix too great": frame(b"\xff\xff\xff\xff\x08", 2),
+        "not UTF-8": frame(b"\xff\xfe\x1e"),
+        "not UTF-8 in binary": frame(b'{"type":1,"target":"\xff","arguments":[]}\x1e', opcode=2),
+    }
+
+
+def _said_by_client(say: Say, *, encoding: str, other: str) -> dict[str, bytes]:
+    """The same for a client; its frames are masked."""
+
+    def handshake(name: str) -> bytes:
+        return frame(records({"protocol": name, "version": 1}), masked=True)
+
+    def call(kind: int, number: int) -> bytes:
+        return say({"type": kind, "target": "t", "arguments": [], "invocationId": str(number)})
+
+    return {
+        "negotiate": b"POST /hub/negotiate?negotiateVersion=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+        "negotiate and half": b"POST /negotiate HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r",
+        "line feed": b"\n",
+        "get": b"GET /hub HTTP/1.1\r\nHost: h\r\n\r\n",
+        "head": b"HEAD /hub HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n",
+        "old get": b"GET /hub HTTP/1.0\r\n\r\n",
+        "upgrade": b"GET /hub HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        "upgrade badly": b"GET /hub HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n",
+        "handshake": handshake(encoding),
+        "handshake for the other": handshake(other),
+        "handshake for another": handshake("x"),
+        **{f"call {n}": call(1, n) for n in (1, 2, 3, 4)},
+        **{f"stream {n}": call(4, n) for n in (1, 2, 3, 4)},
+        "cancel": say({"type": 5, "invocationId": "1"}),
+        "hub ping": say({"type": 6}),
+        "hub close": say({"type": 7}),
+        "upload": say({"type": 1, "target": "t", "arguments": [], "invocationId": "5", "streamIds": ["1"]}),
+        "unknown type": say({"type": 99}),
+        "malformed": say(b"{"),
+        "huge exponent": frame(b'{"type":1,"target":"t","arguments":[1e99999999999999999999]}\x1e', masked=True),
+        "endless array": frame(packed(b"\x96\x01\x80\xc0\xa1t\xdd\x7f\xff\xff\xff\x01"), 2, masked=True),
+        "too long": frame(b"x" * 700, masked=True),
+        "not UTF-8": frame(b"\xff\xfe\x1e", masked=True),
+    }
+
+
+def joined_frame(*unmasked: bytes) -> bytes:
+    """One binary frame with the payloads of these short frames, one after the other."""
+    return frame(b"".join(each[2:] for each in unmasked), 2)
+
 
 _FRAMES = {
     "ping": (b"ping", 9),
@@ -138,8 +165,34 @@ def _frames(*, masked: bool) -> dict[str, bytes]:
     }
 
 
-SAID_BY_SERVER = {**_SAID_BY_SERVER, **_frames(masked=False), "accept": b""}
-SAID_BY_CLIENT = {**_SAID_BY_CLIENT, **_frames(masked=True)}
+_FROM_SERVER = {**_frames(masked=False), "accept": b""}
+SAID_BY_SERVER = _said_by_server(hub_frame, deep=b'{"type":1,"target":"t","arguments":' + b"[" * 400) | _FROM_SERVER
+PACKED_BY_SERVER = _said_by_server(packed_frame, deep=b"\x91" * 490) | _FROM_SERVER
+
+SAID_BY_CLIENT = _frames(masked=True) | _said_by_client(
+    lambda *messages: frame(records(*messages), masked=True), encoding="json", other="messagepack"
+)
+PACKED_BY_CLIENT = _frames(masked=True) | _said_by_client(
+    lambda *messages: frame(packed(*messages), 2, masked=True), encoding="messagepack", other="json"
+)
+
+
+def is_packed(role: str) -> bool:
+    """Whether a machine of this role speaks MessagePack."""
+    return role.endswith(PACKED)
+
+
+def is_server(role: str) -> bool:
+    """Whether it is a server."""
+    return role.startswith("server")
+
+
+def said_to(role: str) -> dict[str, bytes]:
+    """What the peer of such a machine may say."""
+    if is_server(role):
+        return PACKED_BY_CLIENT if is_packed(role) else SAID_BY_CLIENT
+    return PACKED_BY_SERVER if is_packed(role) else SAID_BY_SERVER
+
 
 _PREFIXES: dict[str, list[tuple[Any, ...]]] = {
     "hub": [("open",), ("data", "negotiated"), ("open",), ("data", "accept"), ("data", "handshake")],
@@ -158,7 +211,7 @@ _PREFIXES: dict[str, list[tuple[Any, ...]]] = {
 
 def prefix(role: str) -> list[tuple[Any, ...]]:
     """The operations that bring a machine of this role to where commands are accepted."""
-    return list(_PREFIXES[role.removeprefix("strict ")])
+    return list(_PREFIXES[role.removeprefix("strict ").removesuffix(PACKED)])
 
 
 class Run:
@@ -185,11 +238,15 @@ class Run:
         self.machine: HubConnection | ExchangeConnection | ServerConnection
         if role == "exchange":
             self.machine = exchange(now=now, **config)
-        elif role == "server":
+        elif is_server(role):
             self.machine = server(now=now, **config)
         else:
             self.machine = hub(
-                now=now, strict=role == "strict hub", skip_negotiation=role == "hub without negotiation", **config
+                now=now,
+                strict=role.startswith("strict"),
+                skip_negotiation=role == "hub without negotiation",
+                encoding="messagepack" if is_packed(role) else "json",
+                **config,
             )
         self.observe()
 
@@ -247,16 +304,19 @@ class Run:
     def observe(self) -> None:
         events = take(self.machine)
         self.events += events
-        if self.role == "server":
+        if is_server(self.role):
             self.calls += [e.invocation_id for e in events if isinstance(e, InvocationReceived) and e.invocation_id]
 
     def resolve(self, data: str | bytes) -> bytes:
         """The bytes that a symbol stands for here."""
         if isinstance(data, bytes):
             return data
-        if self.role == "server":
-            return SAID_BY_CLIENT[data]
-        return accept(self.sent) if data == "accept" else SAID_BY_SERVER[data]
+        return accept(self.sent) if data == "accept" and not is_server(self.role) else said_to(self.role)[data]
+
+    def argument(self, variant: int) -> Any:
+        """One of the values to send, good or bad."""
+        values = PACKED_ARGUMENTS if is_packed(self.role) else ARGUMENTS
+        return values[variant % len(values)]
 
     def command(self, name: str, variant: int) -> None:
         """One command; the variant picks its arguments, good or bad."""
@@ -278,7 +338,7 @@ class Run:
                 self.unflushed.add(self.calls[-1])
         else:
             call = self.calls[variant % len(self.calls)] if self.calls and variant % 5 else "unknown"
-            value = ARGUMENTS[variant % len(ARGUMENTS)]
+            value = self.argument(variant)
             match name:
                 case "invoke":
                     machine.complete(call, result=value, now=now)
@@ -290,7 +350,7 @@ class Run:
                     machine.send(TARGETS[variant % len(TARGETS)], [value], now=now)
 
     def _hub_command(self, machine: HubConnection, name: str, variant: int, now: float) -> None:
-        target, arguments = TARGETS[variant % len(TARGETS)], [ARGUMENTS[variant % len(ARGUMENTS)]]
+        target, arguments = TARGETS[variant % len(TARGETS)], [self.argument(variant)]
         headers = HEADERS[variant % len(HEADERS)]
         result_type = TYPES[variant % len(TYPES)]
         match name:
@@ -321,7 +381,7 @@ class Run:
 
     def said(self) -> Any:
         """What the machine sent, with the client's masks and keys taken off."""
-        if self.role == "server" or not self.sent.startswith(b"GET"):
+        if is_server(self.role) or not self.sent.startswith(b"GET"):
             return self.sent
         head, _, frames = self.sent.partition(b"\r\n\r\n")
         lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Sec-WebSocket-Key")]
@@ -347,6 +407,19 @@ ARGUMENTS: list[Any] = [
     "\ud800",
     msgspec.Raw(b'"\xff"'),
     json.loads("[" * 400 + "]" * 400),
+    "x" * 3_000,
+]
+PACKED_ARGUMENTS: list[Any] = [
+    1,
+    Decimal("0.10"),
+    datetime(2020, 8, 3, tzinfo=UTC),
+    {"a": [None]},
+    msgspec.Raw(b"\x91\x01"),
+    object(),
+    2**70,
+    "\ud800",
+    msgspec.Raw(b"\xa1\xff"),
+    msgspec.Raw(b"\x01\x02"),
     "x" * 3_000,
 ]
 HEADERS: list[Any] = [None, {"a": "b"}, {"a": 1}, {"a": "\ud800"}, None]
@@ -382,7 +455,7 @@ TIMES = SOBER_TIMES | st.sampled_from([math.inf, -math.inf, math.nan, -1.0, 1e18
 
 def data_operations(role: str) -> st.SearchStrategy[tuple[Any, ...]]:
     """The peer says something: as it should be, cut, altered, or mere noise."""
-    symbols = st.sampled_from(sorted(SAID_BY_CLIENT if role == "server" else SAID_BY_SERVER))
+    symbols = st.sampled_from(sorted(said_to(role)))
     flips = st.tuples(st.integers(0, 2_000), st.integers(1, 255))
     return st.one_of(
         st.tuples(st.just("data"), symbols),

@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from captures import CLOSE, TEXT, Capture, Frame, FrameReader, Head, Turn, split_head
+import plain_msgpack
+from captures import BINARY, CLOSE, TEXT, Capture, Frame, FrameReader, Head, Turn, split_head
 from etorox_proto.signalr import (
     Call,
     CallLost,
@@ -33,7 +34,7 @@ from etorox_proto.signalr import (
 )
 from peers import read_json
 
-__all__ = ["Message", "Replay", "Told", "commands", "hub_records", "negotiated", "story"]
+__all__ = ["Message", "Replay", "Told", "commands", "hub_messages", "negotiated", "story"]
 
 Message = dict[str, Any]
 Told = tuple[Any, ...]
@@ -42,11 +43,28 @@ INVOCATION, ITEM, COMPLETION, STREAM, CANCEL, PING, GOODBYE = range(1, 8)
 FAREWELL: Message = {"type": GOODBYE}
 
 
-def hub_records(frames: Iterable[Frame]) -> list[str]:
-    """The records in these frames; no captured record is spread over two."""
-    text = "".join(frame.payload.decode() for frame in frames if frame.opcode == TEXT)
-    assert not text or text.endswith("\x1e")
-    return text.split("\x1e")[:-1]
+def hub_messages(frames: Iterable[Frame]) -> list[Message]:
+    """The messages in these frames, in the shape of JSON; no captured one is spread over two frames.
+
+    What is not JSON is an empty message. The handshake is always in JSON, and may come in frames of either
+    kind.
+    """
+    return [message for frame in frames if frame.opcode in {TEXT, BINARY} for message in _messages(frame)]
+
+
+def _messages(frame: Frame) -> Iterator[Message]:
+    rest = frame.payload
+    if rest[:2] in {b'{"', b"{}"} or frame.opcode == TEXT:
+        *records, rest = rest.split(b"\x1e") if frame.opcode == TEXT else rest.split(b"\x1e", 1)
+        for record in records:
+            try:
+                message = read_json(record)
+            except ValueError:
+                message = {}
+            yield message
+    assert frame.opcode == BINARY or not rest
+    for body in plain_msgpack.split(rest):
+        yield plain_msgpack.as_json(plain_msgpack.unpack(body))
 
 
 def commands(turns: list[Turn]) -> dict[int, list[Message]]:
@@ -62,11 +80,7 @@ def commands(turns: list[Turn]) -> dict[int, list[Message]]:
         if not turn.from_client:
             continue
         said: list[Message] = []
-        for record in hub_records(turn.frames):
-            try:
-                message = read_json(record)
-            except ValueError:
-                continue
+        for message in hub_messages(turn.frames):
             match message:
                 case {"streamIds": [_, *_]}:
                     pass
@@ -110,7 +124,7 @@ def story(capture: Capture) -> tuple[list[Told], Counter[str]]:
         for frame in () if turn.from_client else turn.frames:
             if frame.opcode == CLOSE:
                 return closed("ConnectionLost", frame.close_code)
-            for message in map(read_json, hub_records([frame])):
+            for message in hub_messages([frame]):
                 invocation_id = message.get("invocationId")
                 if not connected and "error" in message:
                     return closed("HandshakeRefused", message["error"])
@@ -232,6 +246,7 @@ class Replay:
         return HubConfig(
             url=f"http://{host.headers['host']}{path}?{kept}",
             access_token=authorization and authorization.removeprefix("Bearer "),
+            encoding=capture.encoding,
             skip_negotiation=capture.negotiate_stream() is None,
             # One captured server takes 15 s to refuse, which is just as long as this client would wait.
             handshake_timeout=20.0,
@@ -316,7 +331,7 @@ class Replay:
             self._frames = FrameReader() if "upgrade" in head.headers else None
             return
         for frame in self._frames.feed(data):
-            self.sent += [(self._now, read_json(record)) for record in hub_records([frame])]
+            self.sent += [(self._now, message) for message in hub_messages([frame])]
             if frame.opcode == CLOSE:
                 self.close_codes.append(frame.close_code)
 

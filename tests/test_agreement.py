@@ -7,7 +7,7 @@ the server said, unless the connection ended or the application cancelled.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -35,18 +35,25 @@ from etorox_proto.signalr import (
 from machines import names, take
 
 amounts = st.integers(1, 400)
+numbers = st.integers(-(2**63), 2**64 - 1)
 picks = st.integers(0, 10)
 
 
 class Agreement(RuleBasedStateMachine):
     """One hub, the servers that it dials, and the wires between them, which hold bytes for as long as they like."""
 
-    @initialize(skip=st.booleans(), well_begun=st.integers(0, 4), patience=st.integers(0, 8))
-    def begin(self, skip: bool, well_begun: int, patience: int) -> None:
+    @initialize(
+        encoding=st.sampled_from(["json", "messagepack"]),
+        skip=st.booleans(),
+        well_begun=st.integers(0, 4),
+        patience=st.integers(0, 8),
+    )
+    def begin(self, encoding: Literal["json", "messagepack"], skip: bool, well_begun: int, patience: int) -> None:
         self.patience = patience  # how much is to be asked before somebody ends it
         self.now = 0.0
         self.tokens = ConnectionTokens(names())
-        self.client = HubConnection(HubConfig(url="http://localhost/hub", skip_negotiation=skip), now=self.now)
+        config = HubConfig(url="http://localhost/hub", encoding=encoding, skip_negotiation=skip)
+        self.client = HubConnection(config, now=self.now)
         self.server: ServerConnection | None = None
         self.to_server = bytearray()
         self.to_client = bytearray()
@@ -166,7 +173,7 @@ class Agreement(RuleBasedStateMachine):
     # ---------------------------------------------------------------------------------------------- what is asked
 
     @precondition(lambda self: self.client.state is State.CONNECTED)
-    @rule(streaming=st.booleans(), number=st.integers())
+    @rule(streaming=st.booleans(), number=numbers)
     def call(self, streaming: bool, number: int) -> None:
         ask = self.client.stream if streaming else self.client.invoke
         call = ask("method", [number], now=self.now)
@@ -177,7 +184,7 @@ class Agreement(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: self.client.state is State.CONNECTED)
-    @rule(number=st.integers())
+    @rule(number=numbers)
     def send(self, number: int) -> None:
         self.client.send("tell", [number], now=self.now)
         self.asked.append(("tell", number))
@@ -207,7 +214,7 @@ class Agreement(RuleBasedStateMachine):
             return None
         return self.open_on_server[pick % len(self.open_on_server)]
 
-    @rule(pick=picks, number=st.integers(), well=st.booleans())
+    @rule(pick=picks, number=numbers, well=st.booleans())
     def complete(self, pick: int, number: int, well: bool) -> None:
         asked = self.answerable(pick)
         if asked is None or self.server is None or asked.invocation_id is None:
@@ -222,7 +229,7 @@ class Agreement(RuleBasedStateMachine):
         self.open_on_server.remove(asked)
         self.settle()
 
-    @rule(pick=picks, number=st.integers())
+    @rule(pick=picks, number=numbers)
     def give_item(self, pick: int, number: int) -> None:
         asked = self.answerable(pick)
         if asked is not None and asked.streaming and self.server is not None and asked.invocation_id is not None:

@@ -121,6 +121,7 @@ EXPORTS = {
         "LimitExceeded",
         "Limits",
         "LocalProtocolError",
+        "MessagePackCodec",
         "NegotiateResponse",
         "NegotiationFailed",
         "Ping",

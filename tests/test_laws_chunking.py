@@ -24,6 +24,8 @@ from machines import (
     http,
     hub,
     negotiated,
+    packed,
+    packed_frame,
     picture,
     records,
     server,
@@ -34,14 +36,18 @@ from programs import (
     SAID_BY_CLIENT,
     SAID_BY_SERVER,
     SMALL,
+    is_packed,
+    said_to,
 )
 
 seeds = st.integers(0, 2**32)
 
 
-def after_upgrade() -> st.SearchStrategy[bytes]:
+def after_upgrade(role: str) -> st.SearchStrategy[bytes]:
     """What a server says on a WebSocket: mostly sense, with messages cut into frames and faults between."""
-    symbols = sorted(set(SAID_BY_SERVER) - {"accept"})
+    table = said_to(role)
+    join, opcode = (packed, 2) if is_packed(role) else (records, 1)
+    symbols = sorted(set(table) - {"accept"})
     message = st.sampled_from(
         [
             {"type": 2, "invocationId": "2", "item": {"name": "x", "é": "€😀"}},
@@ -56,28 +62,29 @@ def after_upgrade() -> st.SearchStrategy[bytes]:
             b"x" * 600,
         ]
     )
-    batch = st.lists(message, min_size=1, max_size=4).map(lambda messages: records(*messages))
+    batch = st.lists(message, min_size=1, max_size=4).map(lambda messages: join(*messages))
     utf8 = st.integers(900, 1_100).flatmap(
         lambda n: st.sampled_from([b"x" * n + b"\xff", b"x" * n + "😀".encode(), "é".encode() * (n // 2) + b"\xff"])
     )
     framed = st.one_of(
-        batch.map(frame),
+        batch.map(lambda data: frame(data, opcode)),
         batch.map(lambda data: frame(data, 2)),
-        st.tuples(batch, st.integers(1, 40)).map(fragmented),
+        st.tuples(batch, st.integers(1, 40), st.just(opcode)).map(fragmented),
         utf8.map(frame),
         utf8.map(lambda data: frame(data[:950], fin=False) + frame(b"!", 9) + frame(data[950:], 0)),
-        st.sampled_from(symbols).map(SAID_BY_SERVER.__getitem__),
+        st.sampled_from(symbols).map(table.__getitem__),
         st.binary(max_size=20),
     )
     return st.lists(framed, max_size=8).map(b"".join)
 
 
-def fragmented(parts: tuple[bytes, int]) -> bytes:
-    """A message in frames of that many bytes, with pings between them."""
-    data, size = parts
+def fragmented(parts: tuple[bytes, int, int]) -> bytes:
+    """A message in frames of that many bytes, the first with that opcode, with pings between them."""
+    data, size, opcode = parts
     pieces = [data[i : i + size] for i in range(0, len(data), size)]
     frames = [
-        frame(piece, 1 if i == 0 else 0, fin=i == len(pieces) - 1) + frame(b"", 9) for i, piece in enumerate(pieces)
+        frame(piece, opcode if i == 0 else 0, fin=i == len(pieces) - 1) + frame(b"", 9)
+        for i, piece in enumerate(pieces)
     ]
     return b"".join(frames)
 
@@ -147,29 +154,22 @@ REFUSALS = st.one_of(
 )
 
 
-@pytest.mark.parametrize("role", ["hub", "strict hub", "exchange"])
+@pytest.mark.parametrize("role", ["hub", "strict hub", "exchange", "hub in MessagePack", "strict hub in MessagePack"])
 @settings(max_examples=100)
-@given(
-    answers=st.lists(HTTP_ANSWERS, max_size=1),
-    upgrade=REFUSALS,
-    first=after_upgrade(),
-    second=after_upgrade(),
-    greeting=st.sampled_from([b"", HANDSHAKE, HANDSHAKE + SAID_BY_SERVER["setup succeeds"]]),
-    seed=seeds,
-)
+@given(answers=st.lists(HTTP_ANSWERS, max_size=1), upgrade=REFUSALS, data=st.data(), seed=seeds)
 def test_law_7_chunking_does_not_matter(
-    role: str,
-    answers: list[bytes],
-    upgrade: bytes | None,
-    first: bytes,
-    second: bytes,
-    greeting: bytes,
-    seed: int,
+    role: str, answers: list[bytes], upgrade: bytes | None, data: st.DataObject, seed: int
 ) -> None:
     """Any split of a server's bytes gives the same events, down to the texts of the errors."""
+    first, second = data.draw(after_upgrade(role)), data.draw(after_upgrade(role))
+    say = said_to(role)
+    greetings = [b"", HANDSHAKE, HANDSHAKE + say["setup succeeds"], say["handshake and more"]]
+    greeting = data.draw(st.sampled_from(greetings))
 
     def run(cut: Cut) -> Any:
-        client = exchange(limits=SMALL) if role == "exchange" else hub(limits=SMALL, strict=role == "strict hub")
+        encoding = "messagepack" if is_packed(role) else "json"
+        strict = role.startswith("strict")
+        client = exchange(limits=SMALL) if role == "exchange" else hub(limits=SMALL, strict=strict, encoding=encoding)
         return converse(client, cut, answers or [negotiated()], upgrade, greeting + first, second)
 
     expected = run(whole)
@@ -191,6 +191,21 @@ def test_law_7_holds_for_the_length_of_every_limit(strict: bool) -> None:
             assert ("LimitExceeded" in repr(runs[0])) == (length > 500)
 
 
+def test_law_7_holds_for_the_length_of_a_record_in_messagepack() -> None:
+    for length in (498, 499, 500, 501, 502):
+        body = b"\x95\x02\x80\xa12\xc0\xda" + (length - 9).to_bytes(2) + b" " * (length - 9)
+        assert len(body) == length
+        runs = [
+            converse(
+                hub(limits=SMALL, encoding="messagepack"), cut, [negotiated()], None, HANDSHAKE, packed_frame(body)
+            )
+            for cut in (whole, chunks(1), chunks(2), lambda data: [data[i : i + 1] for i in range(len(data))])
+        ]
+        assert runs.count(runs[0]) == len(runs)
+        assert ("LimitExceeded" in repr(runs[0])) == (length > 500)
+        assert ("ItemReceived" in repr(runs[0])) == (length <= 500)
+
+
 REQUESTS = st.one_of(
     st.sampled_from(sorted(SAID_BY_CLIENT)).map(SAID_BY_CLIENT.__getitem__),
     st.just(SAID_BY_CLIENT["negotiate"]),
@@ -206,18 +221,22 @@ REQUESTS = st.one_of(
 )
 
 
+@pytest.mark.parametrize("role", ["server", "server in MessagePack"])
 @settings(max_examples=150)
 @given(
     requests=st.lists(REQUESTS, max_size=4),
-    greeting=st.sampled_from([b"", SAID_BY_CLIENT["upgrade"], SAID_BY_CLIENT["upgrade"] + SAID_BY_CLIENT["handshake"]]),
-    messages=st.lists(st.sampled_from(sorted(SAID_BY_CLIENT)).map(SAID_BY_CLIENT.__getitem__), max_size=6),
+    begun=st.integers(0, 2),
+    symbols=st.lists(st.sampled_from(sorted(SAID_BY_CLIENT)), max_size=6),
     noise=st.binary(max_size=20),
     seed=seeds,
 )
 def test_law_7_holds_for_servers(
-    requests: list[bytes], greeting: bytes, messages: list[bytes], noise: bytes, seed: int
+    role: str, requests: list[bytes], begun: int, symbols: list[str], noise: bytes, seed: int
 ) -> None:
     """A server gives the same events and the same bytes."""
+    say = said_to(role)
+    greeting = b"".join([say["upgrade"], say["handshake"]][:begun])
+    messages = [say[symbol] for symbol in symbols]
 
     def run(cut: Cut) -> Any:
         machine = server(limits=SMALL)

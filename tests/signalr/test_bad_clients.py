@@ -225,7 +225,7 @@ def test_a_stream_without_a_request() -> None:
     [
         (message(b"{"), "An unexpected error occurred during connection handshake."),
         (message({"type": 6}), "An unexpected error occurred during connection handshake."),
-        (message({"protocol": "messagepack", "version": 1}), "The protocol 'messagepack' is not supported."),
+        (message({"protocol": "cbor", "version": 1}), "The protocol 'cbor' is not supported."),
         (
             message({"protocol": "json", "version": 2}),
             "The server does not support version 2 of the 'json' protocol.",

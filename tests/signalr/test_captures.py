@@ -11,7 +11,7 @@ import pytest
 from captures import Capture, captures, split_head
 from etorox_proto.signalr import JsonCodec, RecordReader, parse_handshake_response, parse_negotiate_response
 from peers import read_json
-from replays import Message, Replay, Told, commands, hub_records, story
+from replays import Message, Replay, Told, commands, hub_messages, story
 
 POLLED = {name for name in captures() if name.endswith(("_lp", "_sse"))}
 HTTP_ONLY = {"aspnetcore-3.1.2_raw-http"}
@@ -26,6 +26,7 @@ ENDINGS: dict[str, Told] = {
     "aspnetcore-3.1.2_dotnet-3.1.2_json_abort": ("ConnectionLost", 1000),
     "aspnetcore-3.1.2_microsoft-10.0.11_json_abort": ("ConnectionLost", 1000),
     "aspnetcore-3.1.2_microsoft-10.0.11_json_stopserver": ("ConnectionLost", None),
+    "aspnetcore-3.1.2_microsoft-10.0.11_msgpack_stopserver": ("ConnectionLost", None),
     "aspnetcore-3.1.2_signalrcore-1.0.2_json_setup": (
         "HandshakeRefused",
         "The server does not support version 0 of the 'json' protocol.",
@@ -116,7 +117,7 @@ def test_messages_mean_what_the_foreign_client_sent(capture: Capture) -> None:
     _, _, turns = capture.websocket()
     handshake, *messages = [message for _, message in replay.sent]
     # signalrcore asks for version 0, and two of the hand-written clients for other things; this one cannot.
-    assert handshake == {"protocol": "json", "version": 1}
+    assert handshake == {"protocol": capture.encoding, "version": 1}
     wanted = [message for said in commands(turns).values() for message in said]
     if replay.told[0][0] != "connected" or capture.name == "philippseith-0.11.0_raw_unknowntype":
         wanted = []  # refused at the handshake, or closed by the server before it got to the call
@@ -148,7 +149,7 @@ def test_an_idle_client_keeps_itself_alive(capture: Capture) -> None:
     pings = [time for time, message in replay.sent if message == {"type": 6}]
     # The TypeScript client pings after the handshake, then 15 s after the last message, as ours does.
     _, _, turns = capture.websocket()
-    theirs = [t.time for t in turns if t.from_client and hub_records(t.frames) == ['{"type":6}']]
+    theirs = [t.time for t in turns if t.from_client and hub_messages(t.frames) == [{"type": 6}]]
     if "microsoft-10" in capture.name:
         assert pings == pytest.approx(theirs, abs=0.1)
 

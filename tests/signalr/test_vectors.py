@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
 
-import msgspec
 import pytest
 
 from etorox_proto.signalr import (
-    Ack,
-    CancelInvocation,
-    Close,
-    Completion,
     HandshakeRefused,
-    HubMessage,
-    Invocation,
     JsonCodec,
     LengthPrefixReader,
     LimitExceeded,
-    Ping,
     RecordReader,
     RemoteProtocolError,
-    Sequence,
-    StreamInvocation,
-    StreamItem,
-    UnknownMessage,
     encode_handshake_request,
     encode_handshake_response,
-    encode_json,
     encode_length,
     length_prefixed,
     parse_handshake_request,
     parse_handshake_response,
 )
+from normal_form import built, normal
 from peers import read_json
 from vectors import Case, Vectors, check_mentions, ways, wire
 
@@ -45,79 +32,6 @@ FRAMING = Vectors("framing")
 # ---------------------------------------------------------------------------------------------- hub messages
 
 
-def payload(value: msgspec.Raw | msgspec.UnsetType) -> Any:
-    return None if isinstance(value, msgspec.UnsetType) else read_json(bytes(value))
-
-
-def normal(message: HubMessage) -> Case | None:
-    """A message in the vectors' normal form; None where there is nothing to report."""
-    match message:
-        case Invocation() | StreamInvocation():
-            return {
-                "type": "invocation" if isinstance(message, Invocation) else "stream_invocation",
-                "invocation_id": message.invocation_id,
-                "target": message.target,
-                "arguments": message.arguments,
-                "stream_ids": message.stream_ids,
-                "headers": message.headers,
-            }
-        case StreamItem():
-            item = payload(message.item)
-            return {
-                "type": "stream_item",
-                "invocation_id": message.invocation_id,
-                "item": item,
-                "headers": message.headers,
-            }
-        case Completion():
-            return {
-                "type": "completion",
-                "invocation_id": message.invocation_id,
-                "error": message.error,
-                "has_result": not isinstance(message.result, msgspec.UnsetType),
-                "result": payload(message.result),
-                "headers": message.headers,
-            }
-        case CancelInvocation():
-            return {
-                "type": "cancel_invocation",
-                "invocation_id": message.invocation_id,
-                "headers": message.headers,
-            }
-        case Ping():
-            return {"type": "ping"}
-        case Close():
-            return {"type": "close", "error": message.error, "allow_reconnect": message.allow_reconnect}
-        case Ack() | Sequence():
-            return {"type": type(message).__name__.lower(), "sequence_id": message.sequence_id}
-        case UnknownMessage():
-            return None
-
-
-KINDS: dict[str, type[HubMessage]] = {
-    "invocation": Invocation,
-    "stream_invocation": StreamInvocation,
-    "stream_item": StreamItem,
-    "completion": Completion,
-    "cancel_invocation": CancelInvocation,
-    "ping": Ping,
-    "close": Close,
-    "ack": Ack,
-    "sequence": Sequence,
-}
-
-
-def built(message: Case) -> HubMessage:
-    """The message of a case that is in normal form."""
-    fields = {name: value for name, value in message.items() if name != "type"}
-    if "item" in fields:
-        fields["item"] = encode_json(fields["item"], "the item")
-    if "has_result" in fields:
-        result = encode_json(fields["result"], "the result")
-        fields["result"] = result if fields.pop("has_result") else msgspec.UNSET
-    return KINDS[message["type"]](**fields)
-
-
 @JSON_HUB.each("decode")
 def test_hub_messages_are_read(case: Case) -> None:
     expected = case["messages"] if "messages" in case else [case["message"]]
@@ -125,7 +39,7 @@ def test_hub_messages_are_read(case: Case) -> None:
         reader, codec = RecordReader(65_536), JsonCodec()
         found: list[Case | None] = []
         for number, piece in enumerate(pieces, 1):
-            found += [normal(codec.decode(record)) for record in reader.feed(piece)]
+            found += [normal(codec.decode(record), read_json) for record in reader.feed(piece)]
             assert found == [] or number == len(pieces) or len(expected) != 1
         assert [message for message in found if message is not None] == expected
         assert reader.incomplete == wire(case, "leftover")
@@ -134,7 +48,7 @@ def test_hub_messages_are_read(case: Case) -> None:
 @JSON_HUB.each("encode")
 def test_hub_messages_are_written(case: Case) -> None:
     assert case["compare"] == "json"
-    written = JsonCodec().encode(built(case["message"]))
+    written = JsonCodec().encode(built(case["message"], JsonCodec()))
     assert written.endswith(b"\x1e")
     assert read_json(written[:-1]) == read_json(wire(case)[:-1])
 

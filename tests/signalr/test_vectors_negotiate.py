@@ -24,8 +24,8 @@ from vectors import Case, Vectors, check_mentions, wire
 NEGOTIATE = Vectors(
     "negotiate",
     not_yet={
-        "neg-073": "the server role offers WebSockets with Text only",
-        "neg-083": "the client role has neither MessagePack nor long polling",
+        "neg-073": "the server role offers WebSockets and no other transport",
+        "neg-083": "the client role has no long polling",
     },
 )
 

@@ -2,7 +2,7 @@
 
 `HubConnection` is the client's side, `ServerConnection` the server's. Both take bytes and time and give bytes and
 events; see `HubConnection` for the contract. The layers below are public too: `RecordReader` and `LengthPrefixReader`
-frame, `JsonCodec` reads and writes hub messages, `parse_negotiate_response` reads negotiation.
+frame, `JsonCodec` and `MessagePackCodec` read and write hub messages, `parse_negotiate_response` reads negotiation.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from etorox_proto.signalr._json import (
     parse_handshake_request,
     parse_handshake_response,
 )
+from etorox_proto.signalr._messagepack import MessagePackCodec
 from etorox_proto.signalr._messages import (
     Ack,
     CancelInvocation,
@@ -104,6 +105,7 @@ __all__ = [
     "LimitExceeded",
     "Limits",
     "LocalProtocolError",
+    "MessagePackCodec",
     "NegotiateResponse",
     "NegotiationFailed",
     "Ping",

@@ -23,7 +23,7 @@ class Call:
         invocation_id: its id on the wire.
         target: the method's name.
         streaming: whether it is a stream.
-        decode: makes a result or item of its JSON.
+        decode: makes a result or item of its undecoded payload.
         queued_at: how many bytes the connection had sent or queued before this call.
     """
 

@@ -1,7 +1,7 @@
 """`HubConnection`: the client's side of one SignalR connection, from negotiation to close.
 
 One object is one attempt. Bytes and time go in, bytes and events come out; the four families of methods are in the
-class docstring. It wires the layers (`_opening`, `_websocket`, `_framing`, `_json`, `_hub`) within the frame of
+class docstring. It wires the layers (`_opening`, `_websocket`, `_framing`, `_codec`, `_hub`) within the frame of
 `Machine`; it knows no socket, no clock, and nothing of what the methods of a hub mean.
 
 Source: SignalR specification, sections 3 to 7 and 13 and 14.
@@ -17,17 +17,12 @@ from typing import Any, final
 import msgspec
 
 from etorox_proto.signalr._call import Call
+from etorox_proto.signalr._codec import new_codec
 from etorox_proto.signalr._config import HubConfig
 from etorox_proto.signalr._errors import ConnectionFailed, ConnectionLost, LocalProtocolError, TimedOut
 from etorox_proto.signalr._events import Connected, HubEvent
-from etorox_proto.signalr._framing import RecordReader
 from etorox_proto.signalr._hub import Hub, encode_arguments, hub_headers
-from etorox_proto.signalr._json import (
-    JsonCodec,
-    encode_handshake_request,
-    json_decoder,
-    parse_handshake_response,
-)
+from etorox_proto.signalr._json import encode_handshake_request, parse_handshake_response
 from etorox_proto.signalr._machine import Machine
 from etorox_proto.signalr._messages import Close, Invocation
 from etorox_proto.signalr._opening import Opening
@@ -70,17 +65,17 @@ class HubConnection(Machine[HubEvent]):
         ids: Iterable[str] | None = None,
         greet: Callable[[float], None] | None = None,
     ) -> None:
-        codec = JsonCodec(strict=config.strict)
+        codec = new_codec(config.encoding, strict=config.strict)
         super().__init__(config, State.UPGRADING if config.skip_negotiation else State.NEGOTIATING, codec)
         self._config = config
         self._ids = map(str, itertools.count(1)) if ids is None else iter(ids)
         self._next_id = next(self._ids, None)
         self._greet = greet
         self._opening = Opening(config, codec.transfer_format)
-        self._records = RecordReader(config.limits.record)
         self._hub = Hub(
             self._events,
             max_calls=config.limits.pending_calls,
+            codec=codec,
             strict=config.strict,
             redact=self._opening.redact,
         )
@@ -169,7 +164,8 @@ class HubConnection(Machine[HubEvent]):
 
         Args:
             target: the method's name, sent exactly so.
-            arguments: anything that msgspec can encode; `Decimal` is written as a number, digit for digit.
+            arguments: anything that msgspec can encode; `Decimal` is written digit for digit, as a number in JSON
+                and as text in MessagePack. A `msgspec.Raw` holds one value in the connection's encoding.
             result_type: what the result is decoded into, straight from the wire. By default plain values; a void
                 method gives None whatever is said here.
             headers: hub message headers, strings by strings.
@@ -178,7 +174,9 @@ class HubConnection(Machine[HubEvent]):
         Raises:
             LocalProtocolError: not connected, something that cannot be sent, or a limit reached; nothing was sent.
         """
-        return self._call(target, arguments, json_decoder(result_type), headers, streaming=False, now=now)
+        return self._call(
+            target, arguments, self._codec.payload_decoder(result_type), headers, streaming=False, now=now
+        )
 
     def stream(
         self,
@@ -197,14 +195,15 @@ class HubConnection(Machine[HubEvent]):
             arguments: anything that msgspec can encode.
             item_type: what each item is decoded into, straight from the wire. An item that does not fit fails the
                 stream with `UnexpectedResult`, and the server is told to stop.
-            item_decoder: makes an item of its JSON instead; what it raises fails the stream in the same way.
+            item_decoder: makes an item of its undecoded payload instead; what it raises fails the
+                stream in the same way.
             headers: hub message headers, strings by strings.
             now: seconds.
 
         Raises:
             LocalProtocolError: as for `invoke`.
         """
-        decode = json_decoder(item_type) if item_decoder is None else item_decoder
+        decode = self._codec.payload_decoder(item_type) if item_decoder is None else item_decoder
         return self._call(target, arguments, decode, headers, streaming=True, now=now)
 
     def send(
@@ -221,7 +220,8 @@ class HubConnection(Machine[HubEvent]):
             LocalProtocolError: as for `invoke`.
         """
         self._check_connected("send")
-        message = Invocation(target=target, arguments=encode_arguments(target, arguments), headers=hub_headers(headers))
+        checked = encode_arguments(self._codec, target, arguments)
+        message = Invocation(target=target, arguments=checked, headers=hub_headers(headers))
         self._queue(message)
         self._put_ping_off(now)
 
@@ -288,14 +288,17 @@ class HubConnection(Machine[HubEvent]):
     def _receive_message(self, data: bytes, now: float) -> None:
         if self.state is State.CLOSING:
             return
+        if self.state is State.HANDSHAKING:
+            found = self._handshake.feed(data)
+            if found is None:
+                return
+            handshake, data = found
+            parse_handshake_response(handshake)
+            self._connected(now)
         for record in self._records.read(data):
-            if self.state is State.HANDSHAKING:
-                parse_handshake_response(record)
-                self._connected(now)
-            else:
-                self._hub.receive(self._codec.decode(record))
-                if self._hub.output:
-                    self._answer(now)
+            self._hub.receive(self._codec.decode(record))
+            if self._hub.output:
+                self._answer(now)
 
     def _receive_close(self, event: CloseReceived) -> None:
         reason = f" ({event.reason})" if event.reason else ""

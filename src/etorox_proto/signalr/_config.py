@@ -6,10 +6,11 @@ All are checked when they are made and frozen afterwards; no `repr` shows a toke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
+from etorox_proto.signalr._codec import ENCODINGS, Encoding
 from etorox_proto.signalr._errors import LocalProtocolError
 from etorox_proto.signalr._http import check_headers
 from etorox_proto.signalr._url import Endpoint, parse_endpoint
@@ -56,6 +57,7 @@ class HubConfig:
         access_token: sent as `Authorization: Bearer`, with negotiation and with the WebSocket.
         access_token_in_query: send it with the WebSocket as the query parameter `access_token` instead.
         headers: further HTTP headers, sent with negotiation and with the WebSocket.
+        encoding: of hub messages and payloads, `"json"` or `"messagepack"`; the server must offer it.
         skip_negotiation: open the WebSocket at once; the connection id then stays unknown.
         allow_insecure: permit `http` to hosts other than loopback.
         opening_timeout: from the constructor to the end of the WebSocket upgrade, all redirects included.
@@ -73,6 +75,7 @@ class HubConfig:
     access_token: str | None = field(default=None, repr=False)
     access_token_in_query: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    encoding: Encoding = "json"
     skip_negotiation: bool = False
     allow_insecure: bool = False
     opening_timeout: float = 30.0
@@ -91,6 +94,8 @@ class HubConfig:
         object.__setattr__(self, "endpoint", endpoint)
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
         check_headers(self.headers.items())
+        if self.encoding not in ENCODINGS:
+            raise LocalProtocolError(f"expected encoding to be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
         if self.access_token is not None:
             check_headers([("Authorization", f"Bearer {self.access_token}")])
         check_seconds(self, "opening_timeout", "handshake_timeout", "server_timeout", "ping_interval", "close_timeout")
@@ -107,6 +112,7 @@ class ServerConfig:
     Attributes:
         serves: whether there is a hub at this path (percent-encoded, without `/negotiate` and query); every other
             path is answered with 404.
+        encodings: those of hub messages that clients may choose from, `"json"` and `"messagepack"`.
         handshake_timeout: from the constructor to the handshake request.
         client_timeout: the longest silence of a client that is accepted, counted from its first ping.
         ping_interval: how often to ping.
@@ -115,6 +121,7 @@ class ServerConfig:
     """
 
     serves: Callable[[str], bool] = _any_path
+    encodings: Collection[Encoding] = ENCODINGS
     handshake_timeout: float = 15.0
     client_timeout: float = 30.0
     ping_interval: float = 15.0
@@ -122,6 +129,9 @@ class ServerConfig:
     limits: Limits = Limits(record=32_768)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "encodings", tuple(self.encodings))
+        if not self.encodings or not {*self.encodings} <= {*ENCODINGS}:
+            raise LocalProtocolError(f"expected encodings out of {', '.join(ENCODINGS)}, got {self.encodings!r}")
         check_seconds(self, "handshake_timeout", "client_timeout", "ping_interval", "close_timeout")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from etorox_proto.signalr._errors import LimitExceeded, RemoteProtocolError
 
-__all__ = ["LengthPrefixReader", "RecordReader", "encode_length", "length_prefixed"]
+__all__ = ["HandshakeReader", "LengthPrefixReader", "RecordReader", "encode_length", "length_prefixed"]
 
 SEPARATOR = b"\x1e"
 
@@ -69,6 +69,33 @@ class RecordReader:
             raise LimitExceeded("record", self._max_record, "a hub message")
 
 
+class HandshakeReader:
+    """Finds the handshake, a text record whatever the encoding of what follows it.
+
+    Args:
+        max_record: the longest handshake to accept, in bytes, without its separator.
+    """
+
+    def __init__(self, max_record: int) -> None:
+        self._max_record = max_record
+        self._incomplete = bytearray()
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Take the next piece of the stream.
+
+        Returns:
+            The handshake without its separator, and what came behind it; None while it is incomplete.
+
+        Raises:
+            LimitExceeded: it is longer than allowed. The reader must not be used any more.
+        """
+        record, separator, behind = data.partition(SEPARATOR)
+        self._incomplete += record
+        if len(self._incomplete) > self._max_record:
+            raise LimitExceeded("record", self._max_record, "a hub message")
+        return (bytes(self._incomplete), behind) if separator else None
+
+
 class LengthPrefixReader:
     """Splits a byte stream of records that each begin with their length (VarInt, at most five bytes).
 
@@ -95,8 +122,16 @@ class LengthPrefixReader:
             RemoteProtocolError: a length is greater than 2^31 - 1. The reader must not be used any more.
             LimitExceeded: a record is longer than allowed. The reader must not be used any more.
         """
+        return list(self.read(data))
+
+    def read(self, data: bytes) -> Iterator[bytes]:
+        """As `feed`, one record after the other: those before one that is refused are not lost.
+
+        Raises:
+            RemoteProtocolError: as for `feed`.
+            LimitExceeded: as for `feed`.
+        """
         self._incomplete += data
-        records: list[bytes] = []
         start = 0
         while (prefix := self._prefix(start)) is not None:
             body, length = prefix
@@ -104,10 +139,9 @@ class LengthPrefixReader:
                 raise LimitExceeded("record", self._max_record, "a hub message")
             if len(self._incomplete) - body < length:
                 break
-            records.append(bytes(memoryview(self._incomplete)[body : body + length]))
             start = body + length
+            yield bytes(memoryview(self._incomplete)[body:start])
         del self._incomplete[:start]
-        return records
 
     def _prefix(self, start: int) -> tuple[int, int] | None:
         """Where the body of the record at `start` begins and how long it is; None if the prefix is incomplete."""

@@ -16,6 +16,7 @@ from typing import Any, assert_never
 import msgspec
 
 from etorox_proto.signalr._call import Call, CallTable
+from etorox_proto.signalr._codec import Codec
 from etorox_proto.signalr._errors import (
     CallCancelled,
     CallError,
@@ -28,7 +29,7 @@ from etorox_proto.signalr._errors import (
     UnexpectedResult,
 )
 from etorox_proto.signalr._events import Completed, HubEvent, InvocationReceived, ItemReceived
-from etorox_proto.signalr._json import describe, encode_json
+from etorox_proto.signalr._json import describe
 from etorox_proto.signalr._messages import (
     Ack,
     CancelInvocation,
@@ -52,6 +53,7 @@ class Hub:
     Args:
         events: where events for the application go.
         max_calls: how many calls may be unsettled.
+        codec: the connection's encoding.
         strict: treat what a tolerant client ignores as the server's error.
         redact: takes this connection's secrets out of a text of the server.
 
@@ -61,7 +63,10 @@ class Hub:
         calls: the unsettled calls.
     """
 
-    def __init__(self, events: deque[HubEvent], *, max_calls: int, strict: bool, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self, events: deque[HubEvent], *, max_calls: int, codec: Codec, strict: bool, redact: Callable[[str], str]
+    ) -> None:
+        self._codec = codec
         self._redact = redact
         self._events = events
         self._strict = strict
@@ -89,7 +94,7 @@ class Hub:
         return kind(
             invocation_id=invocation_id,
             target=target,
-            arguments=encode_arguments(target, arguments),
+            arguments=encode_arguments(self._codec, target, arguments),
             headers=hub_headers(headers),
         )
 
@@ -154,7 +159,7 @@ class Hub:
         error: CallError | None = None
         if message.error is not None:
             error = HubError(self._redact(message.error))
-        elif isinstance(message.result, msgspec.Raw) and bytes(message.result) != b"null":
+        elif isinstance(message.result, msgspec.Raw) and bytes(message.result) != self._codec.null:
             if call.streaming:
                 error = UnexpectedResult(f"expected the stream of {call.target} to end without a result, got one")
             else:
@@ -189,17 +194,19 @@ class Hub:
         self.ignored[reason] += 1
 
 
-def encode_arguments(target: object, arguments: object) -> list[Any]:
-    """The arguments of a call as JSON.
+def encode_arguments(codec: Codec, target: object, arguments: object) -> list[Any]:
+    """The arguments of a call in the connection's encoding.
 
     Raises:
-        LocalProtocolError: there is no target, or an argument cannot be written as JSON.
+        LocalProtocolError: there is no target, or an argument cannot be encoded.
     """
     if not isinstance(target, str) or not target:
         raise LocalProtocolError(f"expected the name of a method, got {target!r}")
     if isinstance(arguments, str | bytes) or not isinstance(arguments, Sequence):
         raise LocalProtocolError(f"expected a sequence of arguments for {target}, got {type(arguments).__name__}")
-    return [encode_json(argument, f"argument {number} of {target}") for number, argument in enumerate(arguments, 1)]
+    return [
+        codec.encode_payload(argument, f"argument {number} of {target}") for number, argument in enumerate(arguments, 1)
+    ]
 
 
 def hub_headers(headers: Mapping[str, str] | None) -> dict[str, str]:

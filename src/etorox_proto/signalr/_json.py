@@ -17,7 +17,7 @@ from typing import Any, Union
 import msgspec
 
 from etorox_proto.signalr._errors import HandshakeRefused, LocalProtocolError, RemoteProtocolError
-from etorox_proto.signalr._framing import SEPARATOR
+from etorox_proto.signalr._framing import SEPARATOR, RecordReader
 from etorox_proto.signalr._messages import (
     Ack,
     CancelInvocation,
@@ -35,6 +35,7 @@ from etorox_proto.signalr._messages import (
 __all__ = [
     "HandshakeRequest",
     "JsonCodec",
+    "MALFORMED",
     "decode_plain",
     "describe",
     "encode_handshake_request",
@@ -76,6 +77,8 @@ class JsonCodec:
 
     name = "json"
     transfer_format = "Text"
+    binary = False
+    null = b"null"
 
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
@@ -83,6 +86,10 @@ class JsonCodec:
         # A union built at run time is beyond a static checker, hence the annotation.
         union: Any = Union[types]  # noqa: UP007
         self._decoder: msgspec.json.Decoder[HubMessage] = msgspec.json.Decoder(union, float_hook=Decimal)
+
+    def reader(self, max_record: int) -> RecordReader:
+        """A reader that finds the records of this encoding, of at most so many bytes."""
+        return RecordReader(max_record)
 
     def encode(self, message: HubMessage) -> bytes:
         """The message with its record separator."""
@@ -112,6 +119,21 @@ class JsonCodec:
             case Completion(error=str(), result=msgspec.Raw() as result) if bytes(result) != b"null":
                 raise RemoteProtocolError("a Completion with a result or an error", "one with both")
         return message
+
+    def encode_payload(self, value: Any, what: str) -> msgspec.Raw:
+        """An argument, item or result as JSON; see `encode_json`."""
+        return encode_json(value, what)
+
+    def payload_decoder(self, result_type: Any) -> Callable[[msgspec.Raw], Any]:
+        """A function from a payload to a value of this type.
+
+        Args:
+            result_type: any type that msgspec can decode; `Any` gives plain values with exact numbers.
+
+        Raises:
+            LocalProtocolError: msgspec cannot decode that type.
+        """
+        return json_decoder(result_type)
 
     def _unknown_or_malformed(self, record: bytes, error: Exception) -> UnknownMessage:
         try:

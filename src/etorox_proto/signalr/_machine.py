@@ -11,6 +11,7 @@ import math
 from collections import deque
 from typing import Generic, TypeVar
 
+from etorox_proto.signalr._codec import Codec
 from etorox_proto.signalr._config import HubConfig, ServerConfig
 from etorox_proto.signalr._errors import (
     ConnectionClosed,
@@ -20,7 +21,7 @@ from etorox_proto.signalr._errors import (
     RemoteProtocolError,
 )
 from etorox_proto.signalr._events import Closed
-from etorox_proto.signalr._json import JsonCodec
+from etorox_proto.signalr._framing import HandshakeReader
 from etorox_proto.signalr._messages import Close, HubMessage, Ping
 from etorox_proto.signalr._state import Lifecycle, State, Timer, TimerTable
 from etorox_proto.signalr._websocket import WebSocket
@@ -33,11 +34,12 @@ Event = TypeVar("Event")
 class Machine(Generic[Event]):
     """The frame of a connection; each role adds its inputs and commands."""
 
-    def __init__(self, config: HubConfig | ServerConfig, state: State, codec: JsonCodec) -> None:
+    def __init__(self, config: HubConfig | ServerConfig, state: State, codec: Codec) -> None:
         self._close_timeout = config.close_timeout
         self._ping_interval = config.ping_interval
         self._limits = config.limits
-        self._codec = codec
+        self._handshake = HandshakeReader(config.limits.record)
+        self._speak(codec)
         self._life = Lifecycle(state)
         self._timers = TimerTable()
         self._events: deque[Event | Closed] = deque()
@@ -118,6 +120,11 @@ class Machine(Generic[Event]):
 
     # --------------------------------------------------------------------------------------------- sending
 
+    def _speak(self, codec: Codec) -> None:
+        """Read and write hub messages in this encoding from now on."""
+        self._codec = codec
+        self._records = codec.reader(self._limits.record)
+
     def _check_connected(self, command: str) -> None:
         if self.state in {State.CLOSING, State.CLOSED}:
             raise ConnectionClosed(f"expected a connection for {command}, got one that is {self.state.value}")
@@ -146,7 +153,7 @@ class Machine(Generic[Event]):
     def _write_record(self, record: bytes) -> None:
         assert self._websocket is not None, "hub messages travel on a WebSocket"
         if self._websocket.is_open:
-            self._websocket.send_message(record)
+            self._websocket.send_message(record, binary=self._codec.binary)
             self._collect()
 
     def _ping(self, now: float) -> None:

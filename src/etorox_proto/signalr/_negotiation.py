@@ -151,11 +151,14 @@ def parse_negotiate_response(body: bytes) -> NegotiateResponse:
     return response
 
 
-def negotiate_response(query: str, issue: Callable[[int], tuple[str, str | None]]) -> bytes:
+def negotiate_response(
+    query: str, transfer_formats: list[str], issue: Callable[[int], tuple[str, str | None]]
+) -> bytes:
     """What a server answers to a negotiate request, with status 200.
 
     Args:
         query: the request's query.
+        transfer_formats: what may travel on the WebSocket, `Text` or `Binary`.
         issue: makes a connection for that version: its id, and from version 1 on its token.
     """
     asked = next((v for k, v in parse_qsl(query, keep_blank_values=True) if k.lower() == "negotiateversion"), "0")
@@ -174,7 +177,7 @@ def negotiate_response(query: str, issue: Callable[[int], tuple[str, str | None]
             "negotiateVersion": version,
             "connectionId": connection_id,
             **({} if token is None else {"connectionToken": token}),
-            "availableTransports": [AvailableTransport("WebSockets", ["Text"])],
+            "availableTransports": [AvailableTransport("WebSockets", transfer_formats)],
         }
     )
 

@@ -2,8 +2,8 @@
 
 A stream carries negotiate requests, or one WebSocket with a hub connection, or first these and then that; several
 streams share a table of `ConnectionTokens`. The families of methods are those of `HubConnection`, without a `Dial`.
-So far it offers what a streaming server needs: JSON, calls, server-to-client streams, cancel, pings, close. Upload
-streams, results from clients, MessagePack and stateful reconnect are refused in the words of the protocol.
+So far it offers what a streaming server needs: both encodings, calls, server-to-client streams, cancel, pings, close.
+Upload streams, results from clients and stateful reconnect are refused in the words of the protocol.
 
 Source: SignalR specification, sections 7, 12 to 14, 17 and 18.
 """
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, assert_never, final
-from urllib.parse import parse_qsl
 
 import msgspec
 
+from etorox_proto.signalr._codec import Encoding, new_codec
 from etorox_proto.signalr._config import ServerConfig
 from etorox_proto.signalr._errors import (
     ConnectionFailed,
@@ -24,11 +24,8 @@ from etorox_proto.signalr._errors import (
     LocalProtocolError,
     RemoteProtocolError,
     TimedOut,
-    UpgradeFailed,
 )
 from etorox_proto.signalr._events import CancelReceived, Connected, InvocationReceived, ServerEvent
-from etorox_proto.signalr._framing import RecordReader
-from etorox_proto.signalr._http import HttpRequest, HttpServer
 from etorox_proto.signalr._hub import encode_arguments
 from etorox_proto.signalr._json import (
     JsonCodec,
@@ -50,7 +47,7 @@ from etorox_proto.signalr._messages import (
     UnknownMessage,
 )
 from etorox_proto.signalr._messages import Sequence as SequenceMessage
-from etorox_proto.signalr._negotiation import negotiate_response
+from etorox_proto.signalr._reception import Reception
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._tokens import ConnectionTokens
 from etorox_proto.signalr._websocket import CloseReceived, WebSocket
@@ -69,34 +66,39 @@ class ServerConnection(Machine[ServerEvent]):
         config: how clients are treated.
         tokens: shared by all streams of the server.
         now: seconds of one monotonic clock.
-
-    Attributes:
-        path: the path of the WebSocket request (percent-encoded), None before it.
-        query: the query of that request as name and value pairs, `id` included.
     """
 
     def __init__(self, config: ServerConfig, *, tokens: ConnectionTokens, now: float) -> None:
         super().__init__(config, State.NEGOTIATING, JsonCodec())
         self._config = config
-        self._tokens = tokens
         self._stream_is_open = True
-        self._http = HttpServer(max_head=config.limits.http_head, max_body=config.limits.http_body)
-        self._served = 0
-        self._connect_id: str | None = None
-        self._connection_id: str | None = None
-        self._records = RecordReader(config.limits.record)
+        self._reception = Reception(config, tokens)
+        self._encoding: Encoding | None = None
         self._pending: dict[str, bool] = {}
         self._timers.set(Timer.OPENING, now + config.handshake_timeout)
-        self.path: str | None = None
-        self.query: list[tuple[str, str]] = []
 
     def __repr__(self) -> str:
-        return f"<ServerConnection {self._connection_id!r}: {self.state.value}>"
+        return f"<ServerConnection {self.connection_id!r}: {self.state.value}>"
 
     @property
     def connection_id(self) -> str | None:
         """The public name of the connection, None before the WebSocket."""
-        return self._connection_id
+        return self._reception.connection_id
+
+    @property
+    def path(self) -> str | None:
+        """The path of the WebSocket request (percent-encoded), None before it."""
+        return self._reception.path
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """The query of the WebSocket request as name and value pairs, `id` included; empty before it."""
+        return self._reception.query
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """The encoding that the client chose, None before `Connected`. A `msgspec.Raw` to be sent must be in it."""
+        return self._encoding
 
     # ------------------------------------------------------------------------- the world tells the machine
 
@@ -129,7 +131,7 @@ class ServerConnection(Machine[ServerEvent]):
                     self._finish(timed_out, Close(error="Connection closed with an error.", allow_reconnect=True))
                 case Timer.HANDSHAKE:
                     self._refuse_handshake("Handshake was canceled.")
-                case Timer.OPENING if self._served:
+                case Timer.OPENING if self._reception.served:
                     self._finish(None)
                 case Timer.OPENING:
                     self._fail(TimedOut("opening", self._config.handshake_timeout, "no HTTP request came"))
@@ -159,7 +161,7 @@ class ServerConnection(Machine[ServerEvent]):
             raise LocalProtocolError(
                 "expected a completion with a result or an error, and none with a result for a stream"
             )
-        payload = result if result is msgspec.UNSET else encode_json(result, "the result")
+        payload = result if result is msgspec.UNSET else self._codec.encode_payload(result, "the result")
         self._queue(Completion(invocation_id=invocation_id, result=payload, error=error))
         del self._pending[invocation_id]
 
@@ -168,7 +170,8 @@ class ServerConnection(Machine[ServerEvent]):
 
         Args:
             invocation_id: of an `InvocationReceived` that is streaming and has not been completed.
-            item: anything msgspec can encode; a `msgspec.Raw` holds JSON and is sent as it is.
+            item: anything msgspec can encode; a `msgspec.Raw` holds one value in the connection's
+                `encoding` and is sent as it is.
             now: seconds.
 
         Raises:
@@ -178,7 +181,7 @@ class ServerConnection(Machine[ServerEvent]):
         self._check_connected("send_item")
         if not self._check_pending(invocation_id):
             raise LocalProtocolError(f"expected the id of a stream, got that of a plain call: {invocation_id!r}")
-        self._queue(StreamItem(invocation_id=invocation_id, item=encode_json(item, "the item")))
+        self._queue(StreamItem(invocation_id=invocation_id, item=self._codec.encode_payload(item, "the item")))
 
     def send(self, target: str, arguments: Sequence[Any] = (), *, now: float) -> None:
         """Call a method of the client without asking for an answer.
@@ -188,7 +191,7 @@ class ServerConnection(Machine[ServerEvent]):
         """
         del now
         self._check_connected("send")
-        self._queue(Invocation(target=target, arguments=encode_arguments(target, arguments)))
+        self._queue(Invocation(target=target, arguments=encode_arguments(self._codec, target, arguments)))
 
     def close(self, *, error: str | None = None, allow_reconnect: bool = False, now: float) -> None:
         """Say goodbye and end the connection; calling it again does nothing.
@@ -212,51 +215,19 @@ class ServerConnection(Machine[ServerEvent]):
     # ------------------------------------------------------------------------------------------------ HTTP
 
     def _receive_http(self, data: bytes, now: float) -> None:
-        request = self._http.receive_data(data)
-        while request is not None:
-            self._served += 1
-            self._serve(request, now)
-            if self._websocket is not None:
-                if trailing := self._http.trailing_data:
-                    self._receive_websocket(self._websocket, trailing, now)
-                return
-            if not self._http.expects_request:
-                self._finish(None)
-                return
-            self._check_answers()
-            request = self._http.receive_data(b"")
+        reception = self._reception
+        for answer in reception.receive_data(data):
+            self._output += answer
+            if reception.expects_request:
+                self._check_answers()
+        if reception.websocket is not None:
+            self._begin_websocket(reception.websocket, now)
+            if trailing := reception.trailing_data:
+                self._receive_websocket(reception.websocket, trailing, now)
+        elif reception.is_over:
+            self._finish(None)
 
-    def _serve(self, request: HttpRequest, now: float) -> None:
-        path, _, query = request.target.partition("?")
-        hub_path = path.removesuffix("/negotiate") or "/"
-        if path.endswith("/negotiate") and self._config.serves(hub_path):
-            if request.method != "POST":
-                self._respond(405, b"")
-            else:
-                self._respond(200, negotiate_response(query, self._tokens.issue), "application/json")
-        elif (
-            request.method != "GET"
-            or (request.header("upgrade") or "").lower() != "websocket"
-            or not self._config.serves(path)
-        ):
-            self._respond(404, b"")
-        else:
-            self._upgrade(request, path, query, now)
-
-    def _upgrade(self, request: HttpRequest, path: str, query: str, now: float) -> None:
-        parameters = parse_qsl(query, keep_blank_values=True)
-        connect_id = next((value for name, value in parameters if name.lower() == "id"), None)
-        try:
-            websocket = WebSocket.server(request, max_message=self._limits.websocket_message)
-        except UpgradeFailed as error:
-            self._respond(400, str(error).encode())
-            return
-        attached = self._tokens.attach(connect_id)
-        if isinstance(attached, int):
-            self._respond(attached, b"")
-            return
-        self._connect_id, self._connection_id = connect_id or attached, attached
-        self.path, self.query = path, parameters
+    def _begin_websocket(self, websocket: WebSocket, now: float) -> None:
         self._websocket = websocket
         self._life.enter(State.UPGRADING)
         self._life.enter(State.HANDSHAKING)
@@ -264,16 +235,14 @@ class ServerConnection(Machine[ServerEvent]):
         self._timers.set(Timer.HANDSHAKE, now + self._config.handshake_timeout)
         self._collect()
 
-    def _respond(self, status: int, body: bytes, content_type: str = "text/plain") -> None:
-        headers = [("Content-Type", content_type)] if body else []
-        self._output += self._http.respond(status, body, headers)
-
     # ------------------------------------------------------------------------------------------- receiving
 
     def _receive_end(self) -> None:
         self._stream_is_open = False
         if self._websocket is None:
-            self._finish(None if self._served else ConnectionLost("the client ended the stream without a request"))
+            self._finish(
+                None if self._reception.served else ConnectionLost("the client ended the stream without a request")
+            )
         else:
             raise ConnectionLost(f"the client ended the byte stream without a goodbye (while {self.state.value})")
 
@@ -298,21 +267,27 @@ class ServerConnection(Machine[ServerEvent]):
     def _receive_message(self, data: bytes, now: float) -> None:
         if self.state is State.CLOSING:
             return
+        if self.state is State.HANDSHAKING:
+            found = self._handshake.feed(data)
+            if found is None:
+                return
+            handshake, data = found
+            if not self._shake_hands(handshake, now):
+                return
         for record in self._records.read(data):
-            if self.state is State.HANDSHAKING:
-                self._shake_hands(record, now)
-            else:
-                self._receive_hub_message(self._codec.decode(record), now)
+            self._receive_hub_message(self._codec.decode(record), now)
             if self.state is State.CLOSED:
                 return
 
-    def _shake_hands(self, record: bytes, now: float) -> None:
+    def _shake_hands(self, record: bytes, now: float) -> bool:
+        """Answer the handshake; whether the connection goes on."""
         try:
             request = parse_handshake_request(record)
         except RemoteProtocolError:
             self._refuse_handshake("An unexpected error occurred during connection handshake.")
-            return
-        if request.protocol != self._codec.name:
+            return False
+        encoding = next((name for name in self._config.encodings if name == request.protocol), None)
+        if encoding is None:
             self._refuse_handshake(f"The protocol '{request.protocol}' is not supported.")
         elif request.version != 1:
             self._refuse_handshake(
@@ -322,8 +297,12 @@ class ServerConnection(Machine[ServerEvent]):
             self._life.enter(State.CONNECTED)
             self._timers.stop(Timer.HANDSHAKE)
             self._timers.set(Timer.PING, now + self._ping_interval)
+            self._encoding = encoding
+            self._speak(new_codec(encoding))
             self._write_record(encode_handshake_response())
-            self._events.append(Connected(self._connection_id))
+            self._events.append(Connected(self.connection_id))
+            return True
+        return False
 
     def _receive_hub_message(self, message: HubMessage, now: float) -> None:
         if self._patience is not None or isinstance(message, Ping):
@@ -374,7 +353,7 @@ class ServerConnection(Machine[ServerEvent]):
         """The client broke the protocol: say so in the words of the layer it broke, and end."""
         error.state = error.state or self.state.value
         if self.state is State.NEGOTIATING:
-            self._respond(400, b"")
+            self._output += self._reception.refuse()
             self._finish(error)
         elif self.state is State.HANDSHAKING:
             self._refuse_handshake("Handshake was canceled.")
@@ -390,5 +369,4 @@ class ServerConnection(Machine[ServerEvent]):
     def _settle(self, reason: ConnectionFailed | None, *, still_flushed: bool) -> None:
         del reason, still_flushed
         self._pending.clear()
-        if self._connect_id is not None:
-            self._tokens.detach(self._connect_id)
+        self._reception.leave()

@@ -106,9 +106,9 @@ class WebSocket:
         """Whether messages can be sent."""
         return self._ws.state is ConnectionState.OPEN and not self._done
 
-    def send_message(self, payload: bytes) -> None:
-        """Queue one text message; the payload is UTF-8. Only while `is_open`."""
-        self._send(TextMessage(data=payload.decode("utf-8")))
+    def send_message(self, payload: bytes, *, binary: bool = False) -> None:
+        """Queue one message, by default a text message, whose payload is UTF-8. Only while `is_open`."""
+        self._send(BytesMessage(data=payload) if binary else TextMessage(data=payload.decode("utf-8")))
 
     def close(self) -> None:
         """Queue our close frame, unless it was sent before or the WebSocket never opened.

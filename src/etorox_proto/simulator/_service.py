@@ -75,7 +75,10 @@ class Simulator:
         self._accounts = dict(accounts)
         self._tokens = ConnectionTokens(names)
         self._epoch = unix_time - now
-        self._config = ServerConfig(serves=_is_hub, limits=Limits(record=32_768, queued_bytes=MAX_QUEUED_BYTES))
+        # Items are made in JSON, which is what the exchange speaks.
+        self._config = ServerConfig(
+            serves=_is_hub, encodings=["json"], limits=Limits(record=32_768, queued_bytes=MAX_QUEUED_BYTES)
+        )
         self._nonces: OrderedDict[str, float] = OrderedDict()
         self._connections: dict[SimulatorConnection, None] = {}
         for api_key in self._accounts:

@@ -92,6 +92,7 @@ class FakeExchange:
         rules = self.rules
         config = ServerConfig(
             serves=is_hub,
+            encodings=["json"],
             handshake_timeout=rules.handshake_timeout,
             client_timeout=rules.client_timeout,
             ping_interval=rules.ping_interval,

@@ -1,0 +1,125 @@
+"""Reception: from the first bytes of a client's stream to an open WebSocket; the server's counterpart of `_opening`.
+
+Negotiate requests are answered and the upgrade is judged here. `ServerConnection` owns one `Reception` and hands it the
+bytes that arrive before the WebSocket. Timers and states are the connection's business.
+
+Source: SignalR specification, sections 4, 6 and 18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import parse_qsl
+
+from etorox_proto.signalr._codec import new_codec
+from etorox_proto.signalr._config import ServerConfig
+from etorox_proto.signalr._errors import UpgradeFailed
+from etorox_proto.signalr._http import HttpRequest, HttpServer
+from etorox_proto.signalr._negotiation import negotiate_response
+from etorox_proto.signalr._tokens import ConnectionTokens
+from etorox_proto.signalr._websocket import WebSocket
+
+__all__ = ["Reception"]
+
+
+class Reception:
+    """The way of one byte stream to a WebSocket.
+
+    Args:
+        config: how clients are treated.
+        tokens: shared by all streams of the server.
+
+    Attributes:
+        served: how many requests were answered.
+        is_over: whether the last answer was the end of the stream.
+        websocket: what the stream became, None before that.
+        connection_id: the public name of the connection, None before the WebSocket.
+        path: the path of the WebSocket request (percent-encoded), None before it.
+        query: the query of that request as name and value pairs.
+    """
+
+    def __init__(self, config: ServerConfig, tokens: ConnectionTokens) -> None:
+        self._config = config
+        self._tokens = tokens
+        self._http = HttpServer(max_head=config.limits.http_head, max_body=config.limits.http_body)
+        self._connect_id: str | None = None
+        self.served = 0
+        self.is_over = False
+        self.websocket: WebSocket | None = None
+        self.connection_id: str | None = None
+        self.path: str | None = None
+        self.query: list[tuple[str, str]] = []
+
+    @property
+    def expects_request(self) -> bool:
+        """Whether another request may follow on this stream."""
+        return self._http.expects_request
+
+    @property
+    def trailing_data(self) -> bytes:
+        """What was received behind the last request."""
+        return self._http.trailing_data
+
+    def receive_data(self, data: bytes) -> Iterator[bytes]:
+        """Take bytes and yield the answers to the requests that they complete.
+
+        An accepted WebSocket ends it; its own answer is in the `output` of `websocket`.
+
+        Raises:
+            RemoteProtocolError: the bytes are no HTTP, or a limit is exceeded.
+        """
+        request = self._http.receive_data(data)
+        while request is not None:
+            self.served += 1
+            answer = self._serve(request)
+            if answer is None:
+                return
+            yield answer
+            if not self.expects_request:
+                self.is_over = True
+                return
+            request = self._http.receive_data(b"")
+
+    def refuse(self) -> bytes:
+        """The answer to what is no HTTP request."""
+        return self._respond(400, b"")
+
+    def leave(self) -> None:
+        """The connection is over; its id is spent."""
+        if self._connect_id is not None:
+            self._tokens.detach(self._connect_id)
+
+    def _serve(self, request: HttpRequest) -> bytes | None:
+        path, _, query = request.target.partition("?")
+        hub_path = path.removesuffix("/negotiate") or "/"
+        if path.endswith("/negotiate") and self._config.serves(hub_path):
+            if request.method != "POST":
+                return self._respond(405, b"")
+            formats = [new_codec(encoding).transfer_format for encoding in self._config.encodings]
+            return self._respond(200, negotiate_response(query, formats, self._tokens.issue), "application/json")
+        if (
+            request.method != "GET"
+            or (request.header("upgrade") or "").lower() != "websocket"
+            or not self._config.serves(path)
+        ):
+            return self._respond(404, b"")
+        return self._upgrade(request, path, query)
+
+    def _upgrade(self, request: HttpRequest, path: str, query: str) -> bytes | None:
+        parameters = parse_qsl(query, keep_blank_values=True)
+        connect_id = next((value for name, value in parameters if name.lower() == "id"), None)
+        try:
+            websocket = WebSocket.server(request, max_message=self._config.limits.websocket_message)
+        except UpgradeFailed as error:
+            return self._respond(400, str(error).encode())
+        attached = self._tokens.attach(connect_id)
+        if isinstance(attached, int):
+            return self._respond(attached, b"")
+        self._connect_id, self.connection_id = connect_id or attached, attached
+        self.path, self.query = path, parameters
+        self.websocket = websocket
+        return None
+
+    def _respond(self, status: int, body: bytes, content_type: str = "text/plain") -> bytes:
+        headers = [("Content-Type", content_type)] if body else []
+        return self._http.respond(status, body, headers)

@@ -80,7 +80,11 @@ def _said_by_server(say: Say, *, deep: bytes) -> dict[str, bytes]:
         **{f"end {n}": say({"type": 3, "invocationId": str(n)}) for n in (1, 2, 3, 4)},
         **{f"error {n}": say({"type": 3, "invocationId": str(n), "error": "bad"}) for n in (1, 2, 3, 4)},
         "invocation": say({"type": 1, "target": "t", "arguments": [1.5]}),
-        "invocation that waits": say({"type": 1, "target": "t", "arguments": [], "invocationId": "9"}),
+        **{
+            f"invocation {n} that waits": say({"type": 1, "target": "t", "arguments": [n], "invocationId": str(n)})
+            for n in (1, 2, 3, 4)
+        },
+        "invocation that nobody answers": say({"type": 1, "target": "?", "arguments": [], "invocationId": "9"}),
         "hub ping": say({"type": 6}),
         "hub close": say({"type": 7, "error": "bye", "allowReconnect": True}),
         "unknown type": say({"type": 99}),
@@ -123,6 +127,9 @@ def _said_by_client(say: Say, *, encoding: str, other: str) -> dict[str, bytes]:
         **{f"call {n}": call(1, n) for n in (1, 2, 3, 4)},
         **{f"stream {n}": call(4, n) for n in (1, 2, 3, 4)},
         "cancel": say({"type": 5, "invocationId": "1"}),
+        **{f"result {n}": say({"type": 3, "invocationId": f"s{n}", "result": n}) for n in (1, 2, 3, 4)},
+        "error 1": say({"type": 3, "invocationId": "s1", "error": "bad"}),
+        "item 1": say({"type": 2, "invocationId": "s1", "item": 1}),
         "hub ping": say({"type": 6}),
         "hub close": say({"type": 7}),
         "upload": say({"type": 1, "target": "t", "arguments": [], "invocationId": "5", "streamIds": ["1"]}),
@@ -221,6 +228,7 @@ class Run:
         events: all events, in order.
         sent: all bytes that were flushed since the last stream was opened.
         calls: the calls made, and those of the server's client (their ids).
+        asked: the ids of what a hub asked of its client, and the calls that a server made of its own.
         refusals: how many commands were refused.
         now: the time of the last operation that named one.
     """
@@ -232,6 +240,7 @@ class Run:
         self.sent = b""
         self.flushed = 0
         self.calls: list[Any] = []
+        self.asked: list[Any] = []
         self.unflushed: set[Any] = set()
         self.refusals = 0
         config = {"limits": SMALL, **config}
@@ -243,6 +252,7 @@ class Run:
         else:
             self.machine = hub(
                 now=now,
+                handles=["t"],
                 strict=role.startswith("strict"),
                 skip_negotiation=role == "hub without negotiation",
                 encoding="messagepack" if is_packed(role) else "json",
@@ -304,8 +314,9 @@ class Run:
     def observe(self) -> None:
         events = take(self.machine)
         self.events += events
-        if is_server(self.role):
-            self.calls += [e.invocation_id for e in events if isinstance(e, InvocationReceived) and e.invocation_id]
+        calls = self.calls if is_server(self.role) else self.asked
+        if self.role != "exchange":
+            calls += [e.invocation_id for e in events if isinstance(e, InvocationReceived) and e.invocation_id]
 
     def resolve(self, data: str | bytes) -> bytes:
         """The bytes that a symbol stands for here."""
@@ -346,6 +357,11 @@ class Run:
                     machine.complete(call, error=("bad", "\ud800")[variant % 2], now=now)
                 case "stream":
                     machine.send_item(call, value, now=now)
+                case "answer":
+                    self.asked.append(machine.invoke(TARGETS[variant % len(TARGETS)], [value], now=now))
+                case "withdraw":
+                    if self.asked:
+                        machine.cancel(self.asked[variant % len(self.asked)], now=now)
                 case _:
                     machine.send(TARGETS[variant % len(TARGETS)], [value], now=now)
 
@@ -353,7 +369,12 @@ class Run:
         target, arguments = TARGETS[variant % len(TARGETS)], [self.argument(variant)]
         headers = HEADERS[variant % len(HEADERS)]
         result_type = TYPES[variant % len(TYPES)]
+        asked = self.asked[variant % len(self.asked)] if self.asked and variant % 5 else "unknown"
         match name:
+            case "answer":
+                machine.complete(asked, result=arguments[0], now=now)
+            case "withdraw":
+                machine.complete(asked, error=("bad", "\ud800")[variant % 2], now=now)
             case "invoke":
                 self.calls.append(machine.invoke(target, arguments, headers=headers, result_type=result_type, now=now))
                 self.unflushed.add(self.calls[-1])
@@ -479,6 +500,7 @@ def operations(role: str, times: st.SearchStrategy[float] = TIMES) -> st.SearchS
         data_operations(role),
         commands("invoke", "stream", "send", "cancel"),
         commands("invoke", "stream", "close"),
+        commands("answer", "withdraw"),
         st.tuples(st.just("time"), times),
         st.sampled_from([("open",), ("end",), ("deadline",), ("flush",)]),
     )

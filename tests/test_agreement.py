@@ -52,7 +52,7 @@ class Agreement(RuleBasedStateMachine):
         self.patience = patience  # how much is to be asked before somebody ends it
         self.now = 0.0
         self.tokens = ConnectionTokens(names())
-        config = HubConfig(url="http://localhost/hub", encoding=encoding, skip_negotiation=skip)
+        config = HubConfig(url="http://localhost/hub", encoding=encoding, skip_negotiation=skip, handles={"question"})
         self.client = HubConnection(config, now=self.now)
         self.server: ServerConnection | None = None
         self.to_server = bytearray()
@@ -65,6 +65,12 @@ class Agreement(RuleBasedStateMachine):
         self.answers: dict[str, Any] = {}
         self.outcomes: dict[str, Completed] = {}
         self.open_on_server: list[InvocationReceived] = []
+        self.questions: dict[str, Call] = {}
+        self.posed: list[tuple[str, int]] = []
+        self.understood: list[tuple[str, int]] = []
+        self.open_on_client: list[str] = []
+        self.replies: dict[str, Any] = {}
+        self.replied: dict[str, Completed] = {}
         self.client_closings = self.server_closings = 0
         self.was_cut = False
         self.settle()
@@ -99,8 +105,14 @@ class Agreement(RuleBasedStateMachine):
             case Completed(call):
                 assert call.invocation_id not in self.outcomes
                 self.outcomes[call.invocation_id] = event
+            case InvocationReceived(target, arguments, invocation_id):
+                self.understood.append((target, arguments[0]))
+                assert target != "riddle" or invocation_id is None
+                if invocation_id is not None:
+                    self.open_on_client.append(invocation_id)
             case Closed():
                 self.client_closings += 1
+                self.open_on_client.clear()
             case Connected():
                 pass
             case _:
@@ -114,6 +126,9 @@ class Agreement(RuleBasedStateMachine):
                     self.open_on_server.append(event)
             case CancelReceived(invocation_id):
                 assert isinstance(self.outcomes[invocation_id].error, CallCancelled)
+            case Completed(call):
+                assert call.invocation_id not in self.replied
+                self.replied[call.invocation_id] = event
             case Closed():
                 self.server_closings += 1
                 self.open_on_server.clear()
@@ -237,6 +252,45 @@ class Agreement(RuleBasedStateMachine):
             self.items_sent[asked.invocation_id].append(number)
             self.settle()
 
+    # -------------------------------------------------------------------------------- what the server asks in turn
+
+    @rule(number=numbers, kind=st.sampled_from(["question", "question", "riddle", "news"]))
+    def pose(self, number: int, kind: str) -> None:
+        """The server asks for what the client handles, or for what it does not, or wants no answer."""
+        if self.server is None or self.server.state is not State.CONNECTED:
+            return
+        if kind == "news":
+            self.server.send(kind, [number], now=self.now)
+        else:
+            call = self.server.invoke(kind, [number], now=self.now)
+            self.questions[call.invocation_id] = call
+            if kind == "riddle":
+                self.replies[call.invocation_id] = (False, None, "Client didn't provide a result.")
+        self.posed.append((kind, number))
+        self.settle()
+
+    @precondition(lambda self: self.open_on_client and self.client.state is State.CONNECTED)
+    @rule(pick=picks, number=numbers, well=st.booleans())
+    def reply(self, pick: int, number: int, well: bool) -> None:
+        question = self.open_on_client.pop(pick % len(self.open_on_client))
+        if well:
+            self.client.complete(question, result=number, now=self.now)
+        else:
+            self.client.complete(question, error=str(number), now=self.now)
+        self.replies[question] = (well, number, str(number))
+        self.settle()
+
+    @precondition(lambda self: self.questions)
+    @rule(pick=picks)
+    def withdraw(self, pick: int) -> None:
+        assert self.server is not None
+        question = list(self.questions.values())[pick % len(self.questions)]
+        settled = self.replied.get(question.invocation_id)
+        self.server.cancel(question, now=self.now)
+        self.settle()
+        reply = self.replied[question.invocation_id]
+        assert reply is settled if settled is not None else isinstance(reply.error, CallCancelled)
+
     @precondition(lambda self: len(self.asked) >= self.patience and self.server is not None)
     @rule(again=st.booleans())
     def hang_up(self, again: bool) -> None:
@@ -254,15 +308,23 @@ class Agreement(RuleBasedStateMachine):
             assert received == sent[: len(received)], "items come in order"
         assert self.client.pending_calls == len(self.calls) - len(self.outcomes)
         for invocation_id, outcome in self.outcomes.items():
-            if isinstance(outcome.error, CallCancelled | CallLost):
-                continue
-            well, result, text = self.answers[invocation_id]
-            assert self.items_received[invocation_id] == self.items_sent[invocation_id], "no item is lost"
-            if well:
-                assert (outcome.result, outcome.error) == (result, None)
-            else:
-                assert isinstance(outcome.error, HubError)
-                assert str(outcome.error) == text
+            if not isinstance(outcome.error, CallCancelled | CallLost):
+                assert self.items_received[invocation_id] == self.items_sent[invocation_id], "no item is lost"
+                self.check_outcome(outcome, *self.answers[invocation_id])
+        assert self.understood == self.posed[: len(self.understood)], "the client hears what was posed, in order"
+        if self.questions:
+            assert self.server is not None
+            assert self.server.pending_calls == len(self.questions) - len(self.replied)
+        for invocation_id, outcome in self.replied.items():
+            if not isinstance(outcome.error, CallCancelled | CallLost):
+                self.check_outcome(outcome, *self.replies[invocation_id])
+
+    def check_outcome(self, outcome: Completed, well: bool, result: int | None, text: str) -> None:
+        if well:
+            assert (outcome.result, outcome.error) == (result, None)
+        else:
+            assert isinstance(outcome.error, HubError)
+            assert str(outcome.error) == text
 
     def teardown(self) -> None:
         """Let everything arrive, then end: nothing may be left pending anywhere."""
@@ -281,6 +343,7 @@ class Agreement(RuleBasedStateMachine):
             assert self.server_closings == 1
         assert self.client_closings == 1
         assert set(self.outcomes) == set(self.calls)
+        assert set(self.replied) == set(self.questions)
         self.both_agree()
         assert len(self.tokens) == 0, "no connection stays attached"
 

@@ -261,7 +261,7 @@ def test_the_end_of_the_stream() -> None:
 def test_an_invocation_that_wants_an_answer_gets_an_error() -> None:
     peer = after_receiving(hub_frame({"type": 1, "target": "ask", "arguments": [1], "invocationId": "s1"}))
     assert peer.events == [InvocationReceived("ask", [1], None, False)]
-    answer = {"type": 3, "invocationId": "s1", "error": "This client does not offer results for invocations."}
+    answer = {"type": 3, "invocationId": "s1", "error": "Client didn't provide a result."}
     assert peer.said() == [answer]
 
 

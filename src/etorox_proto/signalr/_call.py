@@ -1,18 +1,21 @@
-"""`Call`: the handle of one call or stream, and the table of those that are not settled yet.
+"""`Call`: the handle of one call or stream; the table of those that are not settled yet; and where ids come from.
 
 The table is what makes "every call settles exactly once" true: a call leaves it in the moment its `Completed` is
-made. `HubConnection` owns one. Nothing here knows the wire.
+made. `Caller` owns one. Nothing here knows the wire.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 import msgspec
 
-__all__ = ["Call", "CallTable"]
+from etorox_proto.signalr._errors import LocalProtocolError
+
+__all__ = ["Call", "CallTable", "InvocationIds"]
 
 
 @final
@@ -106,3 +109,34 @@ class CallTable:
         self._calls.clear()
         self._cancelled.clear()
         return calls
+
+
+class InvocationIds:
+    """The ids of our calls, one after the other; an id that was not spent is given again.
+
+    Args:
+        ids: the ids to use, in order.
+        calls: the table that an id must not be in.
+    """
+
+    def __init__(self, ids: Iterable[str], calls: CallTable) -> None:
+        self._ids = iter(ids)
+        self._calls = calls
+        self._ahead: list[str] = []
+
+    def next_one(self) -> str:
+        """The id of the next call.
+
+        Raises:
+            LocalProtocolError: there is none, or it is in use.
+        """
+        if not self._ahead:
+            self._ahead += itertools.islice(self._ids, 1)
+        invocation_id = self._ahead[0] if self._ahead else None
+        if not invocation_id or invocation_id in self._calls:
+            raise LocalProtocolError(f"expected a fresh invocation id from `ids`, got {invocation_id!r}")
+        return invocation_id
+
+    def spend(self) -> None:
+        """The id given last is in use."""
+        self._ahead.clear()

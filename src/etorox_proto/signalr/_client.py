@@ -1,8 +1,8 @@
 """`HubConnection`: the client's side of one SignalR connection, from negotiation to close.
 
 One object is one attempt. Bytes and time go in, bytes and events come out; the four families of methods are in the
-class docstring. It wires the layers (`_opening`, `_websocket`, `_framing`, `_codec`, `_hub`) within the frame of
-`Machine`; it knows no socket, no clock, and nothing of what the methods of a hub mean.
+class docstring. It wires the layers (`_opening`, `_websocket`, `_codec`, `_caller`, `_callee`) within the frame of
+`Peer`; it knows no socket, no clock, and nothing of what the methods of a hub mean.
 
 Source: SignalR specification, sections 3 to 7 and 13 and 14.
 """
@@ -10,37 +10,52 @@ Source: SignalR specification, sections 3 to 7 and 13 and 14.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, assert_never, final
 
 import msgspec
 
 from etorox_proto.signalr._call import Call
 from etorox_proto.signalr._codec import new_codec
 from etorox_proto.signalr._config import HubConfig
-from etorox_proto.signalr._errors import ConnectionFailed, ConnectionLost, LocalProtocolError, TimedOut
+from etorox_proto.signalr._errors import ConnectionFailed, ConnectionLost, RemoteProtocolError, ServerClosed, TimedOut
 from etorox_proto.signalr._events import Connected, HubEvent
-from etorox_proto.signalr._hub import Hub, encode_arguments, hub_headers
 from etorox_proto.signalr._json import encode_handshake_request, parse_handshake_response
-from etorox_proto.signalr._machine import Machine
-from etorox_proto.signalr._messages import Close, Invocation
+from etorox_proto.signalr._messages import (
+    Ack,
+    CancelInvocation,
+    Close,
+    Completion,
+    HubMessage,
+    Invocation,
+    Ping,
+    StreamInvocation,
+    StreamItem,
+    UnknownMessage,
+)
+from etorox_proto.signalr._messages import Sequence as SequenceMessage
 from etorox_proto.signalr._opening import Opening
+from etorox_proto.signalr._peer import Peer
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._websocket import CloseReceived, Opened
 
 __all__ = ["HubConnection"]
 
+# In the words of the official clients.
+NO_RESULT = "Client didn't provide a result."
+
 
 @final
-class HubConnection(Machine[HubEvent]):
+class HubConnection(Peer[HubEvent]):
     """One connection to a hub, as a pure state machine.
 
     - The world tells the machine: `stream_opened`, `receive_data`, `handle_timeout`, `reading_paused`,
       `reading_resumed`. These never raise.
     - The machine tells the world: `data_to_send`, `next_event`, `deadline`.
-    - The application asks: `invoke`, `stream`, `send`, `cancel`, `close`. These check, then act; a refused one raises
-      `LocalProtocolError` and changes nothing.
+    - The application asks: `invoke`, `stream`, `send`, `cancel`, `complete`, `close`. These check, then act; a refused
+      one raises `LocalProtocolError` and changes nothing.
     - Anyone looks: `state`, `connection_id`, `pending_calls`, `ignored`.
 
     Drain before you feed: after any input or command send `data_to_send()`, take `next_event()` until it is None, and
@@ -66,19 +81,18 @@ class HubConnection(Machine[HubEvent]):
         greet: Callable[[float], None] | None = None,
     ) -> None:
         codec = new_codec(config.encoding, strict=config.strict)
-        super().__init__(config, State.UPGRADING if config.skip_negotiation else State.NEGOTIATING, codec)
-        self._config = config
-        self._ids = map(str, itertools.count(1)) if ids is None else iter(ids)
-        self._next_id = next(self._ids, None)
-        self._greet = greet
         self._opening = Opening(config, codec.transfer_format)
-        self._hub = Hub(
-            self._events,
-            max_calls=config.limits.pending_calls,
-            codec=codec,
-            strict=config.strict,
+        super().__init__(
+            config,
+            State.UPGRADING if config.skip_negotiation else State.NEGOTIATING,
+            codec,
+            ids=map(str, itertools.count(1)) if ids is None else ids,
+            tells_cancel=True,
             redact=self._opening.redact,
         )
+        self._config = config
+        self._greet = greet
+        self._ignored: Counter[str] = Counter()
         self._timers.set(Timer.OPENING, now + config.opening_timeout)
         self._events.append(self._opening.dial())
 
@@ -93,14 +107,9 @@ class HubConnection(Machine[HubEvent]):
         return self._opening.connection_id
 
     @property
-    def pending_calls(self) -> int:
-        """How many calls and streams are not settled."""
-        return len(self._hub.calls)
-
-    @property
     def ignored(self) -> Mapping[str, int]:
         """How many messages were ignored, by reason: `unknown_type`, `unknown_id`, `unsupported`."""
-        return MappingProxyType(self._hub.ignored)
+        return MappingProxyType(self._ignored)
 
     def redact(self, text: str) -> str:
         """The text without the access token and connection token of this connection, for showing what a server said."""
@@ -151,33 +160,6 @@ class HubConnection(Machine[HubEvent]):
 
     # ---------------------------------------------------------------------------------- the application asks
 
-    def invoke(
-        self,
-        target: str,
-        arguments: Sequence[Any] = (),
-        *,
-        result_type: Any = Any,
-        headers: Mapping[str, str] | None = None,
-        now: float,
-    ) -> Call:
-        """Call a method of the hub; its outcome comes as one `Completed`.
-
-        Args:
-            target: the method's name, sent exactly so.
-            arguments: anything that msgspec can encode; `Decimal` is written digit for digit, as a number in JSON
-                and as text in MessagePack. A `msgspec.Raw` holds one value in the connection's encoding.
-            result_type: what the result is decoded into, straight from the wire. By default plain values; a void
-                method gives None whatever is said here.
-            headers: hub message headers, strings by strings.
-            now: seconds.
-
-        Raises:
-            LocalProtocolError: not connected, something that cannot be sent, or a limit reached; nothing was sent.
-        """
-        return self._call(
-            target, arguments, self._codec.payload_decoder(result_type), headers, streaming=False, now=now
-        )
-
     def stream(
         self,
         target: str,
@@ -205,35 +187,6 @@ class HubConnection(Machine[HubEvent]):
         """
         decode = self._codec.payload_decoder(item_type) if item_decoder is None else item_decoder
         return self._call(target, arguments, decode, headers, streaming=True, now=now)
-
-    def send(
-        self,
-        target: str,
-        arguments: Sequence[Any] = (),
-        *,
-        headers: Mapping[str, str] | None = None,
-        now: float,
-    ) -> None:
-        """Call a method without asking for an answer; whether it arrived stays unknown.
-
-        Raises:
-            LocalProtocolError: as for `invoke`.
-        """
-        self._check_connected("send")
-        checked = encode_arguments(self._codec, target, arguments)
-        message = Invocation(target=target, arguments=checked, headers=hub_headers(headers))
-        self._queue(message)
-        self._put_ping_off(now)
-
-    def cancel(self, call: Call, *, now: float) -> None:
-        """Stop waiting for a call or stream, and tell the server.
-
-        Its `Completed` with `CallCancelled` is there at once, behind the items received before; what the server still
-        sends for it is dropped. Cancelling a settled call does nothing.
-        """
-        if self._hub.calls.holds(call):
-            self._hub.cancel(call)
-            self._answer(now)
 
     def close(self, *, wait: bool = True, now: float) -> None:
         """Say goodbye and end the connection; calling it again does nothing more.
@@ -296,9 +249,42 @@ class HubConnection(Machine[HubEvent]):
             parse_handshake_response(handshake)
             self._connected(now)
         for record in self._records.read(data):
-            self._hub.receive(self._codec.decode(record))
-            if self._hub.output:
-                self._answer(now)
+            self._receive_hub_message(self._codec.decode(record))
+            if self._outbox:
+                self._post(now)
+
+    def _receive_hub_message(self, message: HubMessage) -> None:
+        match message:
+            case StreamItem():
+                if not self._caller.receive_item(message):
+                    self._ignore("unknown_id", "a StreamItem for an id that is not in use")
+            case Completion():
+                if not self._caller.receive_completion(message, self._codec.null):
+                    self._ignore("unknown_id", "a Completion for an id that is not in use")
+            case Invocation():
+                self._receive_invocation(message)
+            case Ping():
+                pass
+            case Close():
+                raise ServerClosed(message.error, allow_reconnect=message.allow_reconnect)
+            case UnknownMessage():
+                self._ignored["unknown_type"] += 1
+            case StreamInvocation() | CancelInvocation() | Ack() | SequenceMessage():
+                self._ignore("unsupported", f"a {type(message).__name__}, which no server sends here")
+            case _:
+                assert_never(message)
+
+    def _receive_invocation(self, message: Invocation) -> None:
+        if message.invocation_id is not None and message.target not in self._config.handles:
+            # The server waits for an answer, and an invocation must never stay without one.
+            self._outbox.append(Completion(invocation_id=message.invocation_id, error=NO_RESULT))
+            message = msgspec.structs.replace(message, invocation_id=None)
+        self._callee.receive_call(message)
+
+    def _ignore(self, reason: str, got: str) -> None:
+        if self._config.strict:
+            raise RemoteProtocolError("a message that this connection can use", got)
+        self._ignored[reason] += 1
 
     def _receive_close(self, event: CloseReceived) -> None:
         reason = f" ({event.reason})" if event.reason else ""
@@ -325,39 +311,8 @@ class HubConnection(Machine[HubEvent]):
 
     # --------------------------------------------------------------------------------------------- sending
 
-    def _call(
-        self,
-        target: str,
-        arguments: Sequence[Any],
-        decode: Callable[[msgspec.Raw], Any],
-        headers: Mapping[str, str] | None,
-        *,
-        streaming: bool,
-        now: float,
-    ) -> Call:
-        self._check_connected("stream" if streaming else "invoke")
-        allowed = self._limits.pending_calls
-        if len(self._hub.calls) >= allowed:
-            raise LocalProtocolError(f"expected at most {allowed} pending calls (Limits.pending_calls), got one more")
-        invocation_id = self._next_id
-        message = self._hub.call(invocation_id, target, arguments, headers, streaming=streaming)
-        assert invocation_id is not None, "the hub checked the id"
-        queued_at = self._flushed + len(self._output)
-        self._queue(message)
-        self._put_ping_off(now)
-        self._next_id = next(self._ids, None)
-        call = Call(invocation_id, target, streaming=streaming, decode=decode, queued_at=queued_at)
-        self._hub.calls.add(call)
-        return call
-
-    def _answer(self, now: float) -> None:
-        """Send what the hub has to say."""
-        for message in self._hub.output:
-            self._write(message)
-        self._hub.output.clear()
-        self._put_ping_off(now)
-
-    def _put_ping_off(self, now: float) -> None:
+    def _sent(self, now: float) -> None:
+        # By default every message puts the next ping off.
         if not self._config.ping_always:
             self._timers.set(Timer.PING, now + self._ping_interval)
 
@@ -380,6 +335,3 @@ class HubConnection(Machine[HubEvent]):
         else:
             what = "the server did not accept the WebSocket"
         return TimedOut("opening", config.opening_timeout, what)
-
-    def _settle(self, reason: ConnectionFailed | None, *, still_flushed: bool) -> None:
-        self._hub.lose(reason, lambda call: call.queued_at >= self._flushed and not still_flushed)

@@ -58,6 +58,8 @@ class HubConfig:
         access_token_in_query: send it with the WebSocket as the query parameter `access_token` instead.
         headers: further HTTP headers, sent with negotiation and with the WebSocket.
         encoding: of hub messages and payloads, `"json"` or `"messagepack"`; the server must offer it.
+        handles: the methods of ours, by name, whose invocations are answered with `complete`. Every other one that
+            wants an answer is answered at once, with an error.
         skip_negotiation: open the WebSocket at once; the connection id then stays unknown.
         allow_insecure: permit `http` to hosts other than loopback.
         opening_timeout: from the constructor to the end of the WebSocket upgrade, all redirects included.
@@ -76,6 +78,7 @@ class HubConfig:
     access_token_in_query: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     encoding: Encoding = "json"
+    handles: Collection[str] = ()
     skip_negotiation: bool = False
     allow_insecure: bool = False
     opening_timeout: float = 30.0
@@ -92,6 +95,9 @@ class HubConfig:
         endpoint = parse_endpoint(self.url)
         check_secure(endpoint, allow_insecure=self.allow_insecure)
         object.__setattr__(self, "endpoint", endpoint)
+        if isinstance(self.handles, str):
+            raise LocalProtocolError(f"expected names of methods in handles, got the text {self.handles!r}")
+        object.__setattr__(self, "handles", frozenset(self.handles))
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
         check_headers(self.headers.items())
         if self.encoding not in ENCODINGS:

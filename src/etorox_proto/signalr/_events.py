@@ -62,7 +62,7 @@ class ItemReceived(msgspec.Struct, frozen=True, gc=False):
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """A call or stream is over; nothing more comes for it. Every call gets exactly one.
+    """A call or stream of ours is over; nothing more comes for it. Every call gets exactly one.
 
     Attributes:
         call: what `invoke` or `stream` returned.
@@ -81,8 +81,8 @@ class InvocationReceived(msgspec.Struct, frozen=True):
     Attributes:
         target: the method's name, exactly as sent.
         arguments: plain values; numbers with a fraction are `Decimal`.
-        invocation_id: None if no answer is wanted. To a *client* it is always None: an invocation that wants an
-            answer has been answered with an error, because this version offers no client results.
+        invocation_id: for `complete`; None if no answer is wanted. To a *client* it is None as well where the target is
+            not in `HubConfig.handles`: the server has been answered with an error then.
         streaming: whether the answer is a stream of items. Never so on a client.
     """
 
@@ -115,4 +115,4 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 HubEvent = Dial | Connected | ItemReceived | Completed | InvocationReceived | Closed
-ServerEvent = Connected | InvocationReceived | CancelReceived | Closed
+ServerEvent = Connected | InvocationReceived | CancelReceived | Completed | Closed

@@ -3,17 +3,15 @@
 A stream carries negotiate requests, or one WebSocket with a hub connection, or first these and then that; several
 streams share a table of `ConnectionTokens`. The families of methods are those of `HubConnection`, without a `Dial`.
 So far it offers what a streaming server needs: both encodings, calls, server-to-client streams, cancel, pings, close.
-Upload streams, results from clients and stateful reconnect are refused in the words of the protocol.
+Upload streams and stateful reconnect are refused in the words of the protocol.
 
 Source: SignalR specification, sections 7, 12 to 14, 17 and 18.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from typing import Any, assert_never, final
-
-import msgspec
 
 from etorox_proto.signalr._codec import Encoding, new_codec
 from etorox_proto.signalr._config import ServerConfig
@@ -25,15 +23,13 @@ from etorox_proto.signalr._errors import (
     RemoteProtocolError,
     TimedOut,
 )
-from etorox_proto.signalr._events import CancelReceived, Connected, InvocationReceived, ServerEvent
-from etorox_proto.signalr._hub import encode_arguments
+from etorox_proto.signalr._events import Connected, ServerEvent
 from etorox_proto.signalr._json import (
     JsonCodec,
     encode_handshake_response,
     encode_json,
     parse_handshake_request,
 )
-from etorox_proto.signalr._machine import Machine
 from etorox_proto.signalr._messages import (
     Ack,
     CancelInvocation,
@@ -47,6 +43,7 @@ from etorox_proto.signalr._messages import (
     UnknownMessage,
 )
 from etorox_proto.signalr._messages import Sequence as SequenceMessage
+from etorox_proto.signalr._peer import Peer
 from etorox_proto.signalr._reception import Reception
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._tokens import ConnectionTokens
@@ -56,7 +53,7 @@ __all__ = ["ServerConnection"]
 
 
 @final
-class ServerConnection(Machine[ServerEvent]):
+class ServerConnection(Peer[ServerEvent]):
     """One byte stream of a SignalR server, as a pure state machine; see `HubConnection` for the contract.
 
     The stream is open when the object is made. `Connected` follows the handshake; a stream that only negotiates ends
@@ -69,12 +66,19 @@ class ServerConnection(Machine[ServerEvent]):
     """
 
     def __init__(self, config: ServerConfig, *, tokens: ConnectionTokens, now: float) -> None:
-        super().__init__(config, State.NEGOTIATING, JsonCodec())
+        super().__init__(
+            config,
+            State.NEGOTIATING,
+            JsonCodec(),
+            # Ids of the client's may come in the same messages; these look like none of an official client.
+            ids=(f"s{number}" for number in itertools.count(1)),
+            tells_cancel=False,
+            redact=str,
+        )
         self._config = config
         self._stream_is_open = True
         self._reception = Reception(config, tokens)
         self._encoding: Encoding | None = None
-        self._pending: dict[str, bool] = {}
         self._timers.set(Timer.OPENING, now + config.handshake_timeout)
 
     def __repr__(self) -> str:
@@ -140,31 +144,6 @@ class ServerConnection(Machine[ServerEvent]):
 
     # ---------------------------------------------------------------------------------- the application asks
 
-    def complete(
-        self, invocation_id: str, *, result: Any = msgspec.UNSET, error: str | None = None, now: float
-    ) -> None:
-        """Answer a call, or end a stream.
-
-        Args:
-            invocation_id: of an `InvocationReceived` that has not been completed.
-            result: anything msgspec can encode; not for a stream. Left out, the completion is void.
-            error: the reason of a failure, shown to the client.
-            now: seconds.
-
-        Raises:
-            LocalProtocolError: that id awaits no completion, or not this one; nothing was sent.
-        """
-        del now
-        self._check_connected("complete")
-        streaming = self._check_pending(invocation_id)
-        if result is not msgspec.UNSET and (streaming or error is not None):
-            raise LocalProtocolError(
-                "expected a completion with a result or an error, and none with a result for a stream"
-            )
-        payload = result if result is msgspec.UNSET else self._codec.encode_payload(result, "the result")
-        self._queue(Completion(invocation_id=invocation_id, result=payload, error=error))
-        del self._pending[invocation_id]
-
     def send_item(self, invocation_id: str, item: Any, *, now: float) -> None:
         """Send the next item of a stream.
 
@@ -179,19 +158,9 @@ class ServerConnection(Machine[ServerEvent]):
         """
         del now
         self._check_connected("send_item")
-        if not self._check_pending(invocation_id):
+        if not self._callee.is_stream(invocation_id):
             raise LocalProtocolError(f"expected the id of a stream, got that of a plain call: {invocation_id!r}")
         self._queue(StreamItem(invocation_id=invocation_id, item=self._codec.encode_payload(item, "the item")))
-
-    def send(self, target: str, arguments: Sequence[Any] = (), *, now: float) -> None:
-        """Call a method of the client without asking for an answer.
-
-        Raises:
-            LocalProtocolError: not connected, or something that cannot be sent; nothing was sent.
-        """
-        del now
-        self._check_connected("send")
-        self._queue(Invocation(target=target, arguments=encode_arguments(self._codec, target, arguments)))
 
     def close(self, *, error: str | None = None, allow_reconnect: bool = False, now: float) -> None:
         """Say goodbye and end the connection; calling it again does nothing.
@@ -309,43 +278,21 @@ class ServerConnection(Machine[ServerEvent]):
             # A client that never pings is never timed out: the clients before 2.2 did not ping at all.
             self._heard(now, self._config.client_timeout)
         match message:
-            case Invocation():
-                self._receive_call(message, streaming=False)
-            case StreamInvocation():
-                self._receive_call(message, streaming=True)
+            case Invocation() | StreamInvocation():
+                self._callee.receive_call(message)
             case CancelInvocation():
-                if message.invocation_id in self._pending:
-                    self._events.append(CancelReceived(message.invocation_id))
+                self._callee.receive_cancel(message)
+            case Completion():
+                self._caller.receive_completion(message, self._codec.null)
+            case StreamItem():
+                self._caller.receive_item(message)
             case Close():
                 self._finish(None)
-            case Ping() | StreamItem() | Completion() | Ack() | SequenceMessage() | UnknownMessage():
+            case Ping() | Ack() | SequenceMessage() | UnknownMessage():
                 pass  # of no use to a server that asked for none of them
             case _:
                 assert_never(message)
-
-    def _receive_call(self, message: Invocation | StreamInvocation, *, streaming: bool) -> None:
-        invocation_id = message.invocation_id
-        if invocation_id is not None:
-            refusal = None
-            if invocation_id in self._pending:
-                refusal = f"Invocation ID '{invocation_id}' is already in use."
-            elif message.stream_ids:
-                refusal = f"Failed to invoke '{message.target}': this server does not take upload streams."
-            elif len(self._pending) >= self._limits.pending_calls:
-                refusal = f"Failed to invoke '{message.target}': too many calls are pending."
-            if refusal is not None:
-                self._write(Completion(invocation_id=invocation_id, error=refusal))
-                return
-            self._pending[invocation_id] = streaming
-        self._events.append(InvocationReceived(message.target, message.arguments, invocation_id, streaming=streaming))
-
-    def _check_pending(self, invocation_id: str) -> bool:
-        try:
-            return self._pending[invocation_id]
-        except KeyError:
-            raise LocalProtocolError(
-                f"expected the id of a call that awaits its completion, got {invocation_id!r}"
-            ) from None
+        self._post(now)
 
     # --------------------------------------------------------------------------------------------- the end
 
@@ -367,6 +314,5 @@ class ServerConnection(Machine[ServerEvent]):
         self._finish(HandshakeRefused(text))
 
     def _settle(self, reason: ConnectionFailed | None, *, still_flushed: bool) -> None:
-        del reason, still_flushed
-        self._pending.clear()
+        super()._settle(reason, still_flushed=still_flushed)
         self._reception.leave()

@@ -1,0 +1,177 @@
+"""Our calls to the peer: what is asked, what comes back, and that every call settles exactly once.
+
+Both roles own one `Caller`: the client for its calls and streams, the server for the results that it asks of a client.
+It takes the items and completions that answer them. Every call settles once, because its `Completed` is made in the
+moment it leaves the `CallTable`. Knows no bytes of the wire, no timers and no states.
+
+Source: SignalR specification, section 12.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from etorox_proto.signalr._call import Call, CallTable, InvocationIds
+from etorox_proto.signalr._codec import Codec
+from etorox_proto.signalr._errors import (
+    CallCancelled,
+    CallError,
+    CallLost,
+    ConnectionFailed,
+    HubError,
+    LocalProtocolError,
+    UnexpectedResult,
+)
+from etorox_proto.signalr._events import Completed, ItemReceived
+from etorox_proto.signalr._json import describe
+from etorox_proto.signalr._messages import CancelInvocation, Completion, HubMessage, StreamItem
+
+__all__ = ["Caller", "encode_arguments", "hub_headers"]
+
+
+class Caller:
+    """The calls of one side of a connection.
+
+    Args:
+        events: where events for the application go.
+        outbox: where messages for the peer go; whoever drives the connection takes them from there.
+        ids: the invocation ids to use, in order.
+        max_calls: how many calls may be unsettled.
+        tells_cancel: whether the peer is told to stop; a client cannot be, for the protocol has no such message.
+        redact: takes this connection's secrets out of a text of the peer.
+    """
+
+    def __init__(
+        self,
+        events: deque[Any],
+        outbox: list[HubMessage],
+        *,
+        ids: Iterable[str],
+        max_calls: int,
+        tells_cancel: bool,
+        redact: Callable[[str], str],
+    ) -> None:
+        self._events = events
+        self._outbox = outbox
+        self._max_calls = max_calls
+        self._tells_cancel = tells_cancel
+        self._redact = redact
+        self._calls = CallTable(max_calls)
+        self.ids = InvocationIds(ids, self._calls)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __contains__(self, invocation_id: object) -> bool:
+        return invocation_id in self._calls
+
+    def check_room(self) -> None:
+        """Refuse a call beyond the limit.
+
+        Raises:
+            LocalProtocolError: as many calls are unsettled as may be.
+        """
+        if len(self._calls) >= self._max_calls:
+            raise LocalProtocolError(
+                f"expected at most {self._max_calls} pending calls (Limits.pending_calls), got one more"
+            )
+
+    def enter(self, call: Call) -> None:
+        """The call has been queued; it is to be settled from now on."""
+        self.ids.spend()
+        self._calls.add(call)
+
+    def cancel(self, call: Call) -> None:
+        """Settle a call as cancelled, unless it is settled."""
+        if self._calls.holds(call):
+            self._abandon(call, CallCancelled(f"{call.target} was cancelled by the application"))
+
+    def lose(self, reason: ConnectionFailed | None, call_is_unsent: Callable[[Call], bool]) -> None:
+        """Settle all calls because the connection ends."""
+        for call in self._calls.clear():
+            lost = CallLost("not_sent" if call_is_unsent(call) else "maybe_sent")
+            lost.__cause__ = reason
+            self._events.append(Completed(call, None, lost))
+
+    def receive_item(self, message: StreamItem) -> bool:
+        """Take an item of the peer's; whether it was for a call of ours, be it one settled early."""
+        call = self._calls.find(message.invocation_id)
+        if call is None:
+            return self._calls.drain(message.invocation_id, last=False)
+        if not call.streaming:
+            text = f"expected one result of {call.target}, got a stream item; use stream() for streaming methods"
+            self._abandon(call, UnexpectedResult(text))
+            return True
+        try:
+            item = call.decode(message.item)
+        except Exception as error:  # noqa: BLE001 - the type is the user's, and so is whatever it raises
+            text = f"expected items of {call.target} to fit their type, got one that does not: {describe(error)}"
+            self._abandon(call, UnexpectedResult(text))
+        else:
+            self._events.append(ItemReceived(call, item))
+        return True
+
+    def receive_completion(self, message: Completion, null: bytes) -> bool:
+        """Take a completion of the peer's; whether it was for a call of ours, be it one settled early.
+
+        Args:
+            message: the completion.
+            null: how the connection's encoding writes no value.
+        """
+        call = self._calls.find(message.invocation_id)
+        if call is None:
+            return self._calls.drain(message.invocation_id, last=True)
+        result: Any = None
+        error: CallError | None = None
+        if message.error is not None:
+            error = HubError(self._redact(message.error))
+        elif isinstance(message.result, msgspec.Raw) and bytes(message.result) != null:
+            if call.streaming:
+                error = UnexpectedResult(f"expected the stream of {call.target} to end without a result, got one")
+            else:
+                try:
+                    result = call.decode(message.result)
+                except Exception as failure:  # noqa: BLE001 - see receive_item
+                    text = f"expected the result of {call.target} to fit its type, got one that does not"
+                    error = UnexpectedResult(f"{text}: {describe(failure)}")
+        self._calls.settle(call)
+        self._events.append(Completed(call, result, error))
+        return True
+
+    def _abandon(self, call: Call, error: CallError) -> None:
+        """Settle a call that the peer still works at, and tell it to stop."""
+        if self._tells_cancel:
+            self._outbox.append(CancelInvocation(invocation_id=call.invocation_id))
+        self._calls.settle_early(call)
+        self._events.append(Completed(call, None, error))
+
+
+def encode_arguments(codec: Codec, target: object, arguments: object) -> list[Any]:
+    """The arguments of a call in the connection's encoding.
+
+    Raises:
+        LocalProtocolError: there is no target, or an argument cannot be encoded.
+    """
+    if not isinstance(target, str) or not target:
+        raise LocalProtocolError(f"expected the name of a method, got {target!r}")
+    if isinstance(arguments, str | bytes) or not isinstance(arguments, Sequence):
+        raise LocalProtocolError(f"expected a sequence of arguments for {target}, got {type(arguments).__name__}")
+    return [
+        codec.encode_payload(argument, f"argument {number} of {target}") for number, argument in enumerate(arguments, 1)
+    ]
+
+
+def hub_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The headers of a hub message.
+
+    Raises:
+        LocalProtocolError: they are not strings by strings.
+    """
+    checked: dict[Any, Any] = dict(headers or {})
+    if not all(isinstance(text, str) for pair in checked.items() for text in pair):
+        raise LocalProtocolError("expected hub headers to be strings by strings")
+    return checked

@@ -1,0 +1,179 @@
+"""`Peer`: what both roles ask of the other side, and what both answer.
+
+Between `Machine`, which is bytes, timers and the end, and the two roles: it owns the `Caller` and the `Callee` and has
+the commands that client and server share. How a connection comes about is the business of the roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from etorox_proto.signalr._call import Call
+from etorox_proto.signalr._callee import Callee
+from etorox_proto.signalr._caller import Caller, encode_arguments, hub_headers
+from etorox_proto.signalr._codec import Codec
+from etorox_proto.signalr._config import HubConfig, ServerConfig
+from etorox_proto.signalr._errors import ConnectionFailed, LocalProtocolError
+from etorox_proto.signalr._machine import Machine
+from etorox_proto.signalr._messages import Completion, HubMessage, Invocation, StreamInvocation
+from etorox_proto.signalr._state import State
+
+__all__ = ["Peer"]
+
+Event = TypeVar("Event")
+
+
+class Peer(Machine[Event]):
+    """A connection whose two sides call each other; each role adds its inputs and the commands of its own."""
+
+    def __init__(
+        self,
+        config: HubConfig | ServerConfig,
+        state: State,
+        codec: Codec,
+        *,
+        ids: Iterable[str],
+        tells_cancel: bool,
+        redact: Callable[[str], str],
+    ) -> None:
+        super().__init__(config, state, codec)
+        self._outbox: list[HubMessage] = []
+        allowed = config.limits.pending_calls
+        self._caller = Caller(
+            self._events, self._outbox, ids=ids, max_calls=allowed, tells_cancel=tells_cancel, redact=redact
+        )
+        self._callee = Callee(self._events, self._outbox, max_calls=allowed)
+
+    @property
+    def pending_calls(self) -> int:
+        """How many calls and streams of ours are not settled."""
+        return len(self._caller)
+
+    # ---------------------------------------------------------------------------------- the application asks
+
+    def invoke(
+        self,
+        target: str,
+        arguments: Sequence[Any] = (),
+        *,
+        result_type: Any = Any,
+        headers: Mapping[str, str] | None = None,
+        now: float,
+    ) -> Call:
+        """Call a method of the other side; its outcome comes as one `Completed`.
+
+        Args:
+            target: the method's name, sent exactly so.
+            arguments: anything that msgspec can encode; `Decimal` is written digit for digit, as a number in JSON
+                and as text in MessagePack. A `msgspec.Raw` holds one value in the connection's encoding.
+            result_type: what the result is decoded into, straight from the wire. By default plain values; a void
+                method gives None whatever is said here.
+            headers: hub message headers, strings by strings.
+            now: seconds.
+
+        Raises:
+            LocalProtocolError: not connected, something that cannot be sent, or a limit reached; nothing was sent.
+        """
+        decode = self._codec.payload_decoder(result_type)
+        return self._call(target, arguments, decode, headers, streaming=False, now=now)
+
+    def send(
+        self,
+        target: str,
+        arguments: Sequence[Any] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
+        now: float,
+    ) -> None:
+        """Call a method without asking for an answer; whether it arrived stays unknown.
+
+        Raises:
+            LocalProtocolError: as for `invoke`.
+        """
+        self._check_connected("send")
+        checked = encode_arguments(self._codec, target, arguments)
+        self._queue(Invocation(target=target, arguments=checked, headers=hub_headers(headers)))
+        self._sent(now)
+
+    def cancel(self, call: Call, *, now: float) -> None:
+        """Stop waiting for a call or stream; a client also tells the server to stop, which no server can do.
+
+        Its `Completed` with `CallCancelled` is there at once, behind the items received before; what the other side
+        still sends for it is dropped. Cancelling a settled call does nothing.
+        """
+        self._caller.cancel(call)
+        self._post(now)
+
+    def complete(
+        self, invocation_id: str, *, result: Any = msgspec.UNSET, error: str | None = None, now: float
+    ) -> None:
+        """Answer a call of the other side's, or end a stream that it asked for.
+
+        Args:
+            invocation_id: of an `InvocationReceived` that has not been completed.
+            result: anything msgspec can encode; not for a stream. Left out, the completion is void.
+            error: the reason of a failure, shown to the other side.
+            now: seconds.
+
+        Raises:
+            LocalProtocolError: that id awaits no completion, or not this one; nothing was sent.
+        """
+        self._check_connected("complete")
+        streaming = self._callee.is_stream(invocation_id)
+        if result is not msgspec.UNSET and (streaming or error is not None):
+            raise LocalProtocolError(
+                "expected a completion with a result or an error, and none with a result for a stream"
+            )
+        payload = result if result is msgspec.UNSET else self._codec.encode_payload(result, "the result")
+        self._queue(Completion(invocation_id=invocation_id, result=payload, error=error))
+        self._callee.answered(invocation_id)
+        self._sent(now)
+
+    # --------------------------------------------------------------------------------------------- sending
+
+    def _call(
+        self,
+        target: str,
+        arguments: Sequence[Any],
+        decode: Callable[[msgspec.Raw], Any],
+        headers: Mapping[str, str] | None,
+        *,
+        streaming: bool,
+        now: float,
+    ) -> Call:
+        self._check_connected("stream" if streaming else "invoke")
+        self._caller.check_room()
+        invocation_id = self._caller.ids.next_one()
+        kind = StreamInvocation if streaming else Invocation
+        message = kind(
+            invocation_id=invocation_id,
+            target=target,
+            arguments=encode_arguments(self._codec, target, arguments),
+            headers=hub_headers(headers),
+        )
+        queued_at = self._flushed + len(self._output)
+        self._queue(message)
+        call = Call(invocation_id, target, streaming=streaming, decode=decode, queued_at=queued_at)
+        self._caller.enter(call)
+        self._sent(now)
+        return call
+
+    def _post(self, now: float) -> None:
+        """Send what `Caller` and `Callee` have to say."""
+        if self._outbox:
+            for message in self._outbox:
+                self._write(message)
+            self._outbox.clear()
+            self._sent(now)
+
+    def _sent(self, now: float) -> None:
+        """Something was sent; a role may want to know."""
+
+    # --------------------------------------------------------------------------------------------- the end
+
+    def _settle(self, reason: ConnectionFailed | None, *, still_flushed: bool) -> None:
+        self._caller.lose(reason, lambda call: call.queued_at >= self._flushed and not still_flushed)
+        self._callee.clear()

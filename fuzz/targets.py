@@ -47,6 +47,7 @@ from etorox_proto.signalr import (
     ServerEvent,
     State,
     UpgradeFailed,
+    UploadItemReceived,
     encode_handshake_request,
     parse_handshake_request,
     parse_handshake_response,
@@ -327,7 +328,7 @@ class _Run:
     def finish(self) -> None:
         """Answer what waits, meet two deadlines, end the stream, and see that nothing moves afterwards."""
         machine = self.machine
-        if isinstance(machine, ServerConnection) and machine.state is State.CONNECTED:
+        if machine.state is State.CONNECTED:
             for event in self.events.copy():
                 if isinstance(event, InvocationReceived) and event.invocation_id is not None:
                     machine.complete(event.invocation_id, now=_NOW)
@@ -349,7 +350,9 @@ class _Run:
 
 
 def _upgrading(limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"] = "json") -> _Run:
-    config = HubConfig(url="http://localhost/hub", encoding=encoding, skip_negotiation=True, limits=limits)
+    config = HubConfig(
+        url="http://localhost/hub", encoding=encoding, handles=["t"], skip_negotiation=True, limits=limits
+    )
     run = _Run(HubConnection(config, now=_NOW))
     key = re.search(rb"Sec-WebSocket-Key: (\S+)", run.request)
     assert key is not None, "an upgrade request has a key"
@@ -368,7 +371,8 @@ def _connected(limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"
     )
     run.fill_in = _same
     assert isinstance(run.machine, HubConnection), "a client is what was made"
-    run.machine.invoke("call", now=_NOW)
+    (upload,) = run.machine.invoke("call", uploads=1, now=_NOW).uploads
+    run.machine.send_item(upload, None, now=_NOW)
     run.machine.stream("stream", now=_NOW)
     run.drain()
     return run
@@ -404,7 +408,10 @@ def _show(event: HubEvent | ServerEvent) -> tuple[Any, ...]:
         case ItemReceived(call, item):
             return "item", call.invocation_id, _comparable(item)
         case InvocationReceived():
-            return "invocation", event.target, _comparable(event.arguments), event.invocation_id, event.streaming
+            told = event.invocation_id, event.streaming, event.uploads, event.headers
+            return "invocation", event.target, _comparable(event.arguments), *told
+        case UploadItemReceived(stream_id, item):
+            return "upload", stream_id, _comparable(item)
         case _:
             return "event", event
 

@@ -26,6 +26,7 @@ from etorox_proto.signalr import (
     LocalProtocolError,
     ServerConnection,
     State,
+    Upload,
 )
 from machines import (
     HANDSHAKE,
@@ -101,7 +102,7 @@ def _said_by_server(say: Say, *, deep: bytes) -> dict[str, bytes]:
     }
 
 
-def _said_by_client(say: Say, *, encoding: str, other: str) -> dict[str, bytes]:
+def _said_by_client(say: Say, *, encoding: str, other: str, unreadable: bytes) -> dict[str, bytes]:
     """The same for a client; its frames are masked."""
 
     def handshake(name: str) -> bytes:
@@ -132,7 +133,15 @@ def _said_by_client(say: Say, *, encoding: str, other: str) -> dict[str, bytes]:
         "item 1": say({"type": 2, "invocationId": "s1", "item": 1}),
         "hub ping": say({"type": 6}),
         "hub close": say({"type": 7}),
-        "upload": say({"type": 1, "target": "t", "arguments": [], "invocationId": "5", "streamIds": ["1"]}),
+        "upload": say({"type": 1, "target": "t", "arguments": [], "invocationId": "5", "streamIds": ["u1"]}),
+        "uploads for nobody": say({"type": 1, "target": "t", "arguments": [], "streamIds": ["u2", "u3"]}),
+        "uploads under one id": say(
+            {"type": 4, "target": "t", "arguments": [], "invocationId": "6", "streamIds": ["u4", "u4"]}
+        ),
+        **{f"upload item {n}": say({"type": 2, "invocationId": f"u{n}", "item": n}) for n in (1, 2)},
+        **{f"upload end {n}": say({"type": 3, "invocationId": f"u{n}"}) for n in (1, 2)},
+        "upload error": say({"type": 3, "invocationId": "u3", "error": "bad"}),
+        "upload item that cannot be read": say(unreadable),
         "unknown type": say({"type": 99}),
         "malformed": say(b"{"),
         "huge exponent": frame(b'{"type":1,"target":"t","arguments":[1e99999999999999999999]}\x1e', masked=True),
@@ -177,10 +186,16 @@ SAID_BY_SERVER = _said_by_server(hub_frame, deep=b'{"type":1,"target":"t","argum
 PACKED_BY_SERVER = _said_by_server(packed_frame, deep=b"\x91" * 490) | _FROM_SERVER
 
 SAID_BY_CLIENT = _frames(masked=True) | _said_by_client(
-    lambda *messages: frame(records(*messages), masked=True), encoding="json", other="messagepack"
+    lambda *messages: frame(records(*messages), masked=True),
+    encoding="json",
+    other="messagepack",
+    unreadable=b'{"type":2,"invocationId":"u1","item":1e99999999999999999999}',
 )
 PACKED_BY_CLIENT = _frames(masked=True) | _said_by_client(
-    lambda *messages: frame(packed(*messages), 2, masked=True), encoding="messagepack", other="json"
+    lambda *messages: frame(packed(*messages), 2, masked=True),
+    encoding="messagepack",
+    other="json",
+    unreadable=b"\x94\x02\x80\xa2u1\xd7\xff" + b"\xff" * 8,
 )
 
 
@@ -241,6 +256,7 @@ class Run:
         self.flushed = 0
         self.calls: list[Any] = []
         self.asked: list[Any] = []
+        self.uploads: list[Upload] = []
         self.unflushed: set[Any] = set()
         self.refusals = 0
         config = {"limits": SMALL, **config}
@@ -340,7 +356,9 @@ class Run:
         elif isinstance(machine, HubConnection):
             self._hub_command(machine, name, variant, now)
         elif isinstance(machine, ExchangeConnection):
-            if name == "cancel":
+            if name in {"upload", "end"}:
+                pass
+            elif name == "cancel":
                 if self.calls:
                     machine.unsubscribe(self.calls[variant % len(self.calls)], now=now)
             else:
@@ -369,6 +387,8 @@ class Run:
         target, arguments = TARGETS[variant % len(TARGETS)], [self.argument(variant)]
         headers = HEADERS[variant % len(HEADERS)]
         result_type = TYPES[variant % len(TYPES)]
+        upload = self.uploads[variant % len(self.uploads)] if self.uploads else None
+        uploads = UPLOADS[variant % len(UPLOADS)]
         asked = self.asked[variant % len(self.asked)] if self.asked and variant % 5 else "unknown"
         match name:
             case "answer":
@@ -376,16 +396,30 @@ class Run:
             case "withdraw":
                 machine.complete(asked, error=("bad", "\ud800")[variant % 2], now=now)
             case "invoke":
-                self.calls.append(machine.invoke(target, arguments, headers=headers, result_type=result_type, now=now))
-                self.unflushed.add(self.calls[-1])
+                call = machine.invoke(
+                    target, arguments, uploads=uploads, headers=headers, result_type=result_type, now=now
+                )
+                self.calls.append(call)
+                self.unflushed.add(call)
+                self.uploads += call.uploads
             case "stream":
-                self.calls.append(machine.stream(target, arguments, headers=headers, item_type=result_type, now=now))
-                self.unflushed.add(self.calls[-1])
+                call = machine.stream(
+                    target, arguments, uploads=uploads, headers=headers, item_type=result_type, now=now
+                )
+                self.calls.append(call)
+                self.unflushed.add(call)
+                self.uploads += call.uploads
+            case "upload":
+                if upload is not None:
+                    machine.send_item(upload, arguments[0], now=now)
+            case "end":
+                if upload is not None:
+                    machine.end_upload(upload, error=(None, "bad", "\ud800")[variant % 3], now=now)
             case "cancel":
                 if self.calls:
                     machine.cancel(self.calls[variant % len(self.calls)], now=now)
             case _:
-                machine.send(target, arguments, headers=headers, now=now)
+                self.uploads += machine.send(target, arguments, uploads=uploads, headers=headers, now=now)
 
     def end(self) -> None:
         """End the connection if it has not ended."""
@@ -444,6 +478,7 @@ PACKED_ARGUMENTS: list[Any] = [
     "x" * 3_000,
 ]
 HEADERS: list[Any] = [None, {"a": "b"}, {"a": 1}, {"a": "\ud800"}, None]
+UPLOADS: list[Any] = [0, 1, 0, 2, 0, -1, 0, 5, 0, 1, 0, "x", 0]
 TYPES: list[Any] = [Any, int, Any]
 SUBSCRIPTIONS: list[Any] = [
     (["btcusd"], "marketData", None),
@@ -501,6 +536,7 @@ def operations(role: str, times: st.SearchStrategy[float] = TIMES) -> st.SearchS
         commands("invoke", "stream", "send", "cancel"),
         commands("invoke", "stream", "close"),
         commands("answer", "withdraw"),
+        commands("upload", "end"),
         st.tuples(st.just("time"), times),
         st.sampled_from([("open",), ("end",), ("deadline",), ("flush",)]),
     )

@@ -31,6 +31,7 @@ from etorox_proto.signalr import (
     ItemReceived,
     ServerClosed,
     State,
+    Upload,
 )
 from peers import read_json
 
@@ -70,21 +71,22 @@ def _messages(frame: Frame) -> Iterator[Message]:
 def commands(turns: list[Turn]) -> dict[int, list[Message]]:
     """What the client's application did, by the index of the turn, each as the hub message that tells of it.
 
-    Left out are the handshake, pings, uploads (a call with stream ids, and all that bears their ids: not offered by
-    this library), cancels of unknown ids, unknown types, and what is not JSON. A close frame of the client's stands for
-    a goodbye.
+    Left out are the handshake, pings, cancels of unknown ids, items and ends of what is no upload, unknown types, and
+    what is not JSON. A close frame of the client's stands for a goodbye.
     """
     found: dict[int, list[Message]] = {}
     calls: set[str] = set()
+    uploads: set[str] = set()
     for index, turn in enumerate(turns):
         if not turn.from_client:
             continue
         said: list[Message] = []
         for message in hub_messages(turn.frames):
             match message:
-                case {"streamIds": [_, *_]}:
-                    pass
+                case {"type": 2 | 3, "invocationId": stream_id} if stream_id in uploads:
+                    said.append(message)
                 case {"type": 1 | 4, "invocationId": invocation_id}:
+                    uploads.update(message.get("streamIds", []))
                     calls.add(invocation_id)
                     said.append(message)
                 case {"type": 5, "invocationId": invocation_id} if invocation_id in calls:
@@ -158,7 +160,7 @@ def story(capture: Capture) -> tuple[list[Told], Counter[str]]:
                 del live[invocation_id]
                 cancelled.add(invocation_id)
                 told.append(("completed", invocation_id, None, "CallCancelled", None))
-            elif invocation_id is not None and message["type"] != CANCEL:
+            elif invocation_id is not None and message["type"] not in {CANCEL, ITEM, COMPLETION}:
                 live[invocation_id] = message
         if connected:
             waiting.clear()
@@ -198,12 +200,18 @@ class Replay:
         _, response, turns = capture.websocket()
         asked = commands(turns)
         ids = [
-            m["invocationId"] for said in asked.values() for m in said if m["type"] != CANCEL and "invocationId" in m
+            # Every client draws the ids of a call's uploads before its own.
+            each
+            for said in asked.values()
+            for m in said
+            if m["type"] in {INVOCATION, STREAM} and "invocationId" in m
+            for each in (*m.get("streamIds", []), m["invocationId"])
         ]
         self._pieces = pieces
         self._now = 0.0
         self._frames: FrameReader | None = None
         self.calls: dict[str, Call] = {}
+        self._uploads: dict[str, Upload] = {}
         self.dials: list[Dial] = []
         self.told: list[Told] = []
         self.requests: list[Head] = []
@@ -291,18 +299,23 @@ class Replay:
 
     def _do(self, message: Message) -> None:
         connection, now = self.connection, self._now
-        headers = message.get("headers")
+        headers, uploads = message.get("headers"), len(message.get("streamIds", []))
         match message:
+            case {"type": 2, "invocationId": stream_id, "item": item}:
+                assert connection.send_item(self._uploads[stream_id], item, now=now)
+            case {"type": 3, "invocationId": stream_id}:
+                connection.end_upload(self._uploads[stream_id], error=message.get("error"), now=now)
             case {"type": 7}:
                 connection.close(now=now)
             case {"type": 5, "invocationId": invocation_id}:
                 connection.cancel(self.calls[invocation_id], now=now)
             case {"type": 4, "target": target, "arguments": arguments}:
-                call = connection.stream(target, arguments, headers=headers, now=now)
+                call = connection.stream(target, arguments, uploads=uploads, headers=headers, now=now)
                 self.calls[call.invocation_id] = call
             case {"type": 1, "invocationId": _, "target": target, "arguments": arguments}:
-                call = connection.invoke(target, arguments, headers=headers, now=now)
+                call = connection.invoke(target, arguments, uploads=uploads, headers=headers, now=now)
                 self.calls[call.invocation_id] = call
+                self._uploads |= {upload.stream_id: upload for upload in call.uploads}
             case {"type": 1, "target": target, "arguments": arguments}:
                 connection.send(target, arguments, headers=headers, now=now)
             case _:

@@ -1,4 +1,4 @@
-"""A hub and a server in any weather: calls, answers, faults, time and chunks in any order; both must agree.
+"""A hub and a server in any weather: calls, uploads, answers, faults, time, chunks in any order; both must agree.
 
 Hypothesis draws the rules; the model beside the machines remembers what was asked and what was answered. Whatever
 happens, every call settles exactly once, its items come in order and before its end, and what it settles with is what
@@ -7,6 +7,7 @@ the server said, unless the connection ended or the application cancelled.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from hypothesis import settings
@@ -31,10 +32,13 @@ from etorox_proto.signalr import (
     ServerConfig,
     ServerConnection,
     State,
+    Upload,
+    UploadEnded,
+    UploadItemReceived,
 )
 from machines import names, take
 
-amounts = st.integers(1, 400)
+amounts = st.integers(1, 400) | st.just(1_000)
 numbers = st.integers(-(2**63), 2**64 - 1)
 picks = st.integers(0, 10)
 
@@ -46,7 +50,7 @@ class Agreement(RuleBasedStateMachine):
         encoding=st.sampled_from(["json", "messagepack"]),
         skip=st.booleans(),
         well_begun=st.integers(0, 4),
-        patience=st.integers(0, 8),
+        patience=st.integers(0, 8) | st.integers(9, 40),
     )
     def begin(self, encoding: Literal["json", "messagepack"], skip: bool, well_begun: int, patience: int) -> None:
         self.patience = patience  # how much is to be asked before somebody ends it
@@ -71,11 +75,18 @@ class Agreement(RuleBasedStateMachine):
         self.open_on_client: list[str] = []
         self.replies: dict[str, Any] = {}
         self.replied: dict[str, Completed] = {}
+        self.uploads: dict[str, Upload] = {}
+        self.call_of: dict[str, str | None] = {}  # the call of each upload, where it wants an answer
+        self.uploaded: dict[str, list[int]] = {}
+        self.ends: dict[str, str | None] = {}
+        self.arrived: dict[str, list[int]] = {}
+        self.arrived_ends: dict[str, str | None] = {}
         self.client_closings = self.server_closings = 0
         self.was_cut = False
         self.settle()
         if well_begun:
             self.carry_everything()
+            assert self.client.state is State.CONNECTED
 
     # ------------------------------------------------------------------------------------------------- the wires
 
@@ -122,8 +133,19 @@ class Agreement(RuleBasedStateMachine):
         match event:
             case InvocationReceived(target, arguments, invocation_id):
                 self.heard.append((target, arguments[0]))
+                for stream_id in event.uploads:
+                    assert self.call_of[stream_id] == invocation_id
+                    self.arrived[stream_id] = []
                 if invocation_id is not None:
                     self.open_on_server.append(event)
+            case UploadItemReceived(stream_id, item):
+                assert stream_id not in self.arrived_ends, "nothing comes after the end"
+                assert self.call_of[stream_id] not in self.answers, "nobody takes items any more"
+                self.arrived[stream_id].append(item)
+            case UploadEnded(stream_id, error):
+                assert stream_id not in self.arrived_ends, "an upload ends once"
+                assert self.call_of[stream_id] not in self.answers, "nobody waits for the end any more"
+                self.arrived_ends[stream_id] = error
             case CancelReceived(invocation_id):
                 assert isinstance(self.outcomes[invocation_id].error, CallCancelled)
             case Completed(call):
@@ -188,10 +210,12 @@ class Agreement(RuleBasedStateMachine):
     # ---------------------------------------------------------------------------------------------- what is asked
 
     @precondition(lambda self: self.client.state is State.CONNECTED)
-    @rule(streaming=st.booleans(), number=numbers)
-    def call(self, streaming: bool, number: int) -> None:
+    @rule(streaming=st.booleans(), number=numbers, uploads=st.sampled_from([0, 0, 1, 2]))
+    def call(self, streaming: bool, number: int, uploads: int) -> None:
         ask = self.client.stream if streaming else self.client.invoke
-        call = ask("method", [number], now=self.now)
+        call = ask("method", [number], uploads=uploads, now=self.now)
+        assert len(call.uploads) == uploads
+        self.begin_uploads(call.uploads, call.invocation_id)
         self.calls[call.invocation_id] = call
         self.items_sent[call.invocation_id] = []
         self.items_received[call.invocation_id] = []
@@ -199,10 +223,41 @@ class Agreement(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: self.client.state is State.CONNECTED)
-    @rule(number=numbers)
-    def send(self, number: int) -> None:
-        self.client.send("tell", [number], now=self.now)
+    @rule(number=numbers, uploads=st.sampled_from([0, 0, 0, 1]))
+    def send(self, number: int, uploads: int) -> None:
+        self.begin_uploads(self.client.send("tell", [number], uploads=uploads, now=self.now), None)
         self.asked.append(("tell", number))
+        self.settle()
+
+    def begin_uploads(self, uploads: Iterable[Upload], call: str | None) -> None:
+        for upload in uploads:
+            assert upload.stream_id not in {*self.uploads, *self.calls}
+            self.uploads[upload.stream_id] = upload
+            self.call_of[upload.stream_id] = call
+            self.uploaded[upload.stream_id] = []
+
+    @precondition(lambda self: self.uploads and self.client.state is State.CONNECTED)
+    @rule(pick=picks, number=numbers)
+    def upload(self, pick: int, number: int) -> None:
+        upload = list(self.uploads.values())[pick % len(self.uploads)]
+        if upload.is_ended:
+            return
+        wanted = self.call_of[upload.stream_id] not in self.outcomes
+        assert self.client.send_item(upload, number, now=self.now) == wanted == upload.is_open
+        if wanted:
+            self.uploaded[upload.stream_id].append(number)
+        self.settle()
+
+    @precondition(lambda self: self.uploads and self.client.state is State.CONNECTED)
+    @rule(pick=picks, number=numbers, well=st.booleans())
+    def end_upload(self, pick: int, number: int, well: bool) -> None:
+        upload = list(self.uploads.values())[pick % len(self.uploads)]
+        if upload.is_ended:
+            return
+        wanted, error = upload.is_open, None if well else str(number)
+        self.client.end_upload(upload, error=error, now=self.now)
+        if wanted:
+            self.ends[upload.stream_id] = error
         self.settle()
 
     @precondition(lambda self: self.calls)
@@ -311,6 +366,16 @@ class Agreement(RuleBasedStateMachine):
             if not isinstance(outcome.error, CallCancelled | CallLost):
                 assert self.items_received[invocation_id] == self.items_sent[invocation_id], "no item is lost"
                 self.check_outcome(outcome, *self.answers[invocation_id])
+        for stream_id, arrived in self.arrived.items():
+            sent = self.uploaded[stream_id]
+            assert arrived == sent[: len(arrived)], "what is uploaded arrives in order"
+            if stream_id in self.arrived_ends:
+                assert arrived == sent, "nothing uploaded is lost"
+                given_up = stream_id not in self.ends
+                expected = "The call was given up by the client." if given_up else self.ends[stream_id]
+                assert self.arrived_ends[stream_id] == expected
+                if given_up:
+                    assert isinstance(self.outcomes[self.call_of[stream_id] or ""].error, CallCancelled)
         assert self.understood == self.posed[: len(self.understood)], "the client hears what was posed, in order"
         if self.questions:
             assert self.server is not None
@@ -326,11 +391,26 @@ class Agreement(RuleBasedStateMachine):
             assert isinstance(outcome.error, HubError)
             assert str(outcome.error) == text
 
+    def check_the_quiet(self) -> None:
+        """Everything has arrived: nothing that one side said is unknown to the other."""
+        if self.server is None or not self.client.state is self.server.state is State.CONNECTED:
+            return
+        assert self.heard == self.asked
+        assert self.understood == self.posed
+        assert set(self.answers) <= set(self.outcomes)
+        assert set(self.replies) <= set(self.replied)
+        for stream_id, upload in self.uploads.items():
+            call = self.call_of[stream_id]
+            if call not in self.answers:
+                assert self.arrived[stream_id] == self.uploaded[stream_id]
+                assert (stream_id in self.arrived_ends) == (not upload.is_open)
+
     def teardown(self) -> None:
         """Let everything arrive, then end: nothing may be left pending anywhere."""
         if not hasattr(self, "client"):
             return
         self.carry_everything()
+        self.check_the_quiet()
         self.client.close(now=self.now)
         self.settle()
         self.carry_everything()
@@ -344,9 +424,10 @@ class Agreement(RuleBasedStateMachine):
         assert self.client_closings == 1
         assert set(self.outcomes) == set(self.calls)
         assert set(self.replied) == set(self.questions)
+        assert not any(upload.is_open for upload in self.uploads.values())
         self.both_agree()
         assert len(self.tokens) == 0, "no connection stays attached"
 
 
 TestAgreement = Agreement.TestCase
-TestAgreement.settings = settings(max_examples=100, stateful_step_count=50)
+TestAgreement.settings = settings(max_examples=300, stateful_step_count=60)

@@ -291,12 +291,12 @@ def test_goodbyes_of_a_client(data: bytes) -> None:
 def test_calls_that_cannot_be_taken_are_refused() -> None:
     machine = connected(limits=Limits(pending_calls=1))
     call = {"type": 1, "target": "t", "arguments": [], "invocationId": "1"}
-    upload = {**call, "invocationId": "3", "streamIds": ["7"]}
+    upload = {**call, "invocationId": "3", "streamIds": ["7", "8"]}
     machine.receive_data(message(call, call, upload, {**call, "invocationId": "2"}), 0.0)
     assert take(machine) == [InvocationReceived("t", [], "1", False)]
     assert [(each["invocationId"], each["error"]) for each in answers(machine)] == [
         ("1", "Invocation ID '1' is already in use."),
-        ("3", "Failed to invoke 't': this server does not take upload streams."),
+        ("3", "Failed to invoke 't': too many calls are pending."),
         ("2", "Failed to invoke 't': too many calls are pending."),
     ]
 

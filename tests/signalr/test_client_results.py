@@ -117,7 +117,7 @@ def test_what_wants_no_answer_gets_none(encoding: Encoding) -> None:
     pair, client, server = asking(encoding)
     server.send("confirm", [1], headers={"k": "v"}, now=0.0)
     pair.drive()
-    assert pair.events == [InvocationReceived("confirm", [1], None, streaming=False)]
+    assert pair.events == [InvocationReceived("confirm", [1], None, streaming=False, headers={"k": "v"})]
     assert client.queued_bytes == 0
 
 

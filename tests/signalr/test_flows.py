@@ -21,17 +21,15 @@ from etorox_proto.signalr import (
     InvocationReceived,
     ItemReceived,
     State,
+    Upload,
 )
 from peers import ScriptedHub, read_json
 from vectors import Case, Vectors
 
-UPLOADS = "upload streams are not offered"
 STATEFUL = "stateful reconnect is not offered"
 FLOWS = Vectors(
     "flows",
     not_yet={
-        "flow-021": UPLOADS,
-        "flow-023": UPLOADS,
         "flow-051": "delays between attempts belong to the layer that makes them",
         "flow-055": "stopping between attempts belongs to the layer that makes them",
         "flow-063": STATEFUL,
@@ -75,6 +73,7 @@ class Conversation:
         self.connection = HubConnection(config, now=0)
         self.hub = ScriptedHub(self.connection)
         self.calls: dict[str, Call] = {}
+        self.uploads: dict[str, Upload] = {}
         self.answered: set[str] = set()
         self.outbox: list[Case] = []
         self.recent: list[Case] = []
@@ -147,12 +146,16 @@ class Conversation:
     def command(self, command: Case) -> None:
         """The application does something; a handler and a start need nothing from a connection."""
         connection, now = self.connection, self.hub.now
-        assert not command.get("uploads")
+        uploads = command.get("uploads", [])
         match command:
             case {"call": "invoke", "as": name, "target": target, "arguments": arguments}:
-                self.calls[name] = connection.invoke(target, arguments, now=now)
+                self.calls[name] = connection.invoke(target, arguments, uploads=len(uploads), now=now)
+                self.uploads |= zip(uploads, self.calls[name].uploads, strict=True)
             case {"call": "stream", "as": name, "target": target, "arguments": arguments}:
-                self.calls[name] = connection.stream(target, arguments, now=now)
+                self.calls[name] = connection.stream(target, arguments, uploads=len(uploads), now=now)
+                self.uploads |= zip(uploads, self.calls[name].uploads, strict=True)
+            case {"call": "upload_item", "of": name, "item": item}:
+                assert connection.send_item(self.uploads[name], item, now=now)
             case {"call": "send", "target": target, "arguments": arguments}:
                 connection.send(target, arguments, now=now)
             case {"call": "cancel", "of": name}:
@@ -193,10 +196,16 @@ class Conversation:
             fields["arguments"] = message["arguments"]
         if message["type"] == "stream_item":
             fields["item"] = message["item"]
-        invocation_id = fields.get("invocationId", "")
-        if invocation_id.startswith("$"):
-            fields["invocationId"] = self.calls[invocation_id[1:]].invocation_id
+        fields |= {name: self.named(fields[name]) for name in {"invocationId"} & fields.keys()}
+        fields |= {name: [*map(self.named, fields[name])] for name in {"streamIds"} & fields.keys()}
         return fields
+
+    def named(self, wire_id: str) -> str:
+        """The id that a name such as `$A` stands for; an id stands for itself."""
+        if not wire_id.startswith("$"):
+            return wire_id
+        name = wire_id[1:]
+        return self.uploads[name].stream_id if name in self.uploads else self.calls[name].invocation_id
 
     # ------------------------------------------------------------------------------------------- the outcome
 
@@ -209,6 +218,8 @@ class Conversation:
             case {"event": "invocation", "target": target, "arguments": arguments}:
                 (event,) = self.hub.found(InvocationReceived)
                 assert (event.target, event.arguments) == (target, arguments)
+            case {"distinct_ids": ids}:
+                assert len({*map(self.named, ids)}) == len(ids)
             case {"sends": "nothing"}:
                 assert self.recent == []
             case {"sent_ping": True}:

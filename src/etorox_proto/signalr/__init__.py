@@ -7,7 +7,7 @@ frame, `JsonCodec` and `MessagePackCodec` read and write hub messages, `parse_ne
 
 from __future__ import annotations
 
-from etorox_proto.signalr._call import Call
+from etorox_proto.signalr._call import Call, Upload
 from etorox_proto.signalr._client import HubConnection
 from etorox_proto.signalr._config import HubConfig, Limits, ServerConfig, check_seconds
 from etorox_proto.signalr._errors import (
@@ -39,6 +39,8 @@ from etorox_proto.signalr._events import (
     InvocationReceived,
     ItemReceived,
     ServerEvent,
+    UploadEnded,
+    UploadItemReceived,
 )
 from etorox_proto.signalr._framing import LengthPrefixReader, RecordReader, encode_length, length_prefixed
 from etorox_proto.signalr._json import (
@@ -125,6 +127,9 @@ __all__ = [
     "UnexpectedResult",
     "UnknownMessage",
     "UpgradeFailed",
+    "Upload",
+    "UploadEnded",
+    "UploadItemReceived",
     "check_seconds",
     "encode_handshake_request",
     "encode_handshake_response",

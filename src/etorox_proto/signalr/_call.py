@@ -1,4 +1,4 @@
-"""`Call`: the handle of one call or stream; the table of those that are not settled yet; and where ids come from.
+"""`Call` and `Upload`: the handles of what we ask; the table of what is not settled yet; and where ids come from.
 
 The table is what makes "every call settles exactly once" true: a call leaves it in the moment its `Completed` is
 made. `Caller` owns one. Nothing here knows the wire.
@@ -15,7 +15,30 @@ import msgspec
 
 from etorox_proto.signalr._errors import LocalProtocolError
 
-__all__ = ["Call", "CallTable", "InvocationIds"]
+__all__ = ["Call", "CallTable", "InvocationIds", "Upload"]
+
+
+@final
+class Upload:
+    """One stream of items from us to the server, an argument of a call; compared by identity.
+
+    Attributes:
+        stream_id: its id on the wire.
+        target: the name of the method that is called.
+        is_open: whether items can be sent: it has not been ended, and its call is not over.
+        is_ended: whether the application has ended it.
+    """
+
+    __slots__ = ("is_ended", "is_open", "stream_id", "target")
+
+    def __init__(self, stream_id: str, target: str) -> None:
+        self.stream_id = stream_id
+        self.target = target
+        self.is_open = True
+        self.is_ended = False
+
+    def __repr__(self) -> str:
+        return f"<Upload {self.stream_id!r}: to {self.target!r}>"
 
 
 @final
@@ -28,9 +51,10 @@ class Call:
         streaming: whether it is a stream.
         decode: makes a result or item of its undecoded payload.
         queued_at: how many bytes the connection had sent or queued before this call.
+        uploads: the streams that the application sends with it, in the order of the method's arguments.
     """
 
-    __slots__ = ("decode", "invocation_id", "queued_at", "streaming", "target")
+    __slots__ = ("decode", "invocation_id", "queued_at", "streaming", "target", "uploads")
 
     def __init__(
         self,
@@ -40,12 +64,14 @@ class Call:
         streaming: bool,
         decode: Callable[[msgspec.Raw], Any],
         queued_at: int,
+        uploads: tuple[Upload, ...] = (),
     ) -> None:
         self.invocation_id = invocation_id
         self.target = target
         self.streaming = streaming
         self.decode = decode
         self.queued_at = queued_at
+        self.uploads = uploads
 
     def __repr__(self) -> str:
         kind = "stream" if self.streaming else "call"
@@ -112,31 +138,33 @@ class CallTable:
 
 
 class InvocationIds:
-    """The ids of our calls, one after the other; an id that was not spent is given again.
+    """The ids of our calls and uploads, one after the other; an id that was not spent is given again.
 
     Args:
         ids: the ids to use, in order.
-        calls: the table that an id must not be in.
+        in_use: whether an id is.
     """
 
-    def __init__(self, ids: Iterable[str], calls: CallTable) -> None:
+    def __init__(self, ids: Iterable[str], in_use: Callable[[str], bool]) -> None:
         self._ids = iter(ids)
-        self._calls = calls
+        self._in_use = in_use
         self._ahead: list[str] = []
 
-    def next_one(self) -> str:
-        """The id of the next call.
+    def peek(self, count: int) -> list[str]:
+        """The next ids.
 
         Raises:
-            LocalProtocolError: there is none, or it is in use.
+            LocalProtocolError: there are not so many, or one is in use.
         """
-        if not self._ahead:
-            self._ahead += itertools.islice(self._ids, 1)
-        invocation_id = self._ahead[0] if self._ahead else None
-        if not invocation_id or invocation_id in self._calls:
-            raise LocalProtocolError(f"expected a fresh invocation id from `ids`, got {invocation_id!r}")
-        return invocation_id
+        self._ahead += itertools.islice(self._ids, max(0, count - len(self._ahead)))
+        ids: list[str | None] = [*self._ahead[:count]] or [None]
+        for index, each in enumerate(ids):
+            if not each or self._in_use(each) or each in ids[:index]:
+                raise LocalProtocolError(f"expected a fresh invocation id from `ids`, got {each!r}")
+        if len(self._ahead) < count:
+            raise LocalProtocolError("expected a fresh invocation id from `ids`, got None")
+        return self._ahead[:count]
 
-    def spend(self) -> None:
-        """The id given last is in use."""
-        self._ahead.clear()
+    def spend(self, count: int) -> None:
+        """So many of them are in use."""
+        del self._ahead[:count]

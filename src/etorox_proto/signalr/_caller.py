@@ -1,8 +1,8 @@
 """Our calls to the peer: what is asked, what comes back, and that every call settles exactly once.
 
 Both roles own one `Caller`: the client for its calls and streams, the server for the results that it asks of a client.
-It takes the items and completions that answer them. Every call settles once, because its `Completed` is made in the
-moment it leaves the `CallTable`. Knows no bytes of the wire, no timers and no states.
+It takes the items and completions that answer them, and knows which uploads are open. Every call settles once, because
+its `Completed` is made in the moment it leaves the `CallTable`. Knows no bytes of the wire, no timers and no states.
 
 Source: SignalR specification, section 12.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from etorox_proto.signalr._call import Call, CallTable, InvocationIds
+from etorox_proto.signalr._call import Call, CallTable, InvocationIds, Upload
 from etorox_proto.signalr._codec import Codec
 from etorox_proto.signalr._errors import (
     CallCancelled,
@@ -32,6 +32,8 @@ from etorox_proto.signalr._messages import CancelInvocation, Completion, HubMess
 
 __all__ = ["Caller", "encode_arguments", "hub_headers"]
 
+UPLOAD_GIVEN_UP = "The call was given up by the client."
+
 
 class Caller:
     """The calls of one side of a connection.
@@ -40,7 +42,7 @@ class Caller:
         events: where events for the application go.
         outbox: where messages for the peer go; whoever drives the connection takes them from there.
         ids: the invocation ids to use, in order.
-        max_calls: how many calls may be unsettled.
+        max_calls: how many calls may be unsettled, and how many uploads open.
         tells_cancel: whether the peer is told to stop; a client cannot be, for the protocol has no such message.
         redact: takes this connection's secrets out of a text of the peer.
     """
@@ -61,29 +63,59 @@ class Caller:
         self._tells_cancel = tells_cancel
         self._redact = redact
         self._calls = CallTable(max_calls)
-        self.ids = InvocationIds(ids, self._calls)
+        self._uploads: dict[str, Upload] = {}
+        self.ids = InvocationIds(ids, self.__contains__)
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def __contains__(self, invocation_id: object) -> bool:
-        return invocation_id in self._calls
+        return invocation_id in self._calls or invocation_id in self._uploads
 
-    def check_room(self) -> None:
-        """Refuse a call beyond the limit.
+    def check_room(self, *, calls: int, uploads: int) -> None:
+        """Refuse what is beyond the limits.
 
         Raises:
-            LocalProtocolError: as many calls are unsettled as may be.
+            LocalProtocolError: there are as many as may be, or that is no number of uploads.
         """
-        if len(self._calls) >= self._max_calls:
+        if len(self._calls) + calls > self._max_calls:
             raise LocalProtocolError(
                 f"expected at most {self._max_calls} pending calls (Limits.pending_calls), got one more"
+            )
+        if not isinstance(uploads, int) or uploads < 0:
+            raise LocalProtocolError(f"expected a number of uploads, got {uploads!r}")
+        if len(self._uploads) + uploads > self._max_calls:
+            raise LocalProtocolError(
+                f"expected at most {self._max_calls} open uploads (Limits.pending_calls), got more"
             )
 
     def enter(self, call: Call) -> None:
         """The call has been queued; it is to be settled from now on."""
-        self.ids.spend()
+        self.ids.spend(1)
         self._calls.add(call)
+
+    def enter_uploads(self, uploads: Iterable[Upload]) -> None:
+        """The call of these uploads has been queued; items may follow."""
+        for upload in uploads:
+            self.ids.spend(1)
+            self._uploads[upload.stream_id] = upload
+
+    def is_wanted(self, upload: Upload) -> bool:
+        """Whether anyone takes what is sent for this upload; not so once its call is over.
+
+        Raises:
+            LocalProtocolError: the application has ended it, or it is another connection's.
+        """
+        if upload.is_ended:
+            raise LocalProtocolError(f"expected an upload that is open, got one that was ended: {upload!r}")
+        if upload.is_open and self._uploads.get(upload.stream_id) is not upload:
+            raise LocalProtocolError(f"expected an upload of this connection, got {upload!r}")
+        return upload.is_open
+
+    def end(self, upload: Upload) -> None:
+        """The end of the upload has been queued."""
+        upload.is_ended = True
+        self._shut(upload)
 
     def cancel(self, call: Call) -> None:
         """Settle a call as cancelled, unless it is settled."""
@@ -92,6 +124,8 @@ class Caller:
 
     def lose(self, reason: ConnectionFailed | None, call_is_unsent: Callable[[Call], bool]) -> None:
         """Settle all calls because the connection ends."""
+        for upload in [*self._uploads.values()]:
+            self._shut(upload)
         for call in self._calls.clear():
             lost = CallLost("not_sent" if call_is_unsent(call) else "maybe_sent")
             lost.__cause__ = reason
@@ -139,15 +173,27 @@ class Caller:
                     text = f"expected the result of {call.target} to fit its type, got one that does not"
                     error = UnexpectedResult(f"{text}: {describe(failure)}")
         self._calls.settle(call)
+        # The server takes no more, and needs not be told what it has decided itself.
+        for upload in call.uploads:
+            self._shut(upload)
         self._events.append(Completed(call, result, error))
         return True
 
     def _abandon(self, call: Call, error: CallError) -> None:
         """Settle a call that the peer still works at, and tell it to stop."""
+        for upload in call.uploads:
+            if upload.is_open:
+                # A method that reads it would wait for ever, for not every server hands a cancel on.
+                self._outbox.append(Completion(invocation_id=upload.stream_id, error=UPLOAD_GIVEN_UP))
+                self._shut(upload)
         if self._tells_cancel:
             self._outbox.append(CancelInvocation(invocation_id=call.invocation_id))
         self._calls.settle_early(call)
         self._events.append(Completed(call, None, error))
+
+    def _shut(self, upload: Upload) -> None:
+        upload.is_open = False
+        self._uploads.pop(upload.stream_id, None)
 
 
 def encode_arguments(codec: Codec, target: object, arguments: object) -> list[Any]:

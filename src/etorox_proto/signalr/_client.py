@@ -2,7 +2,8 @@
 
 One object is one attempt. Bytes and time go in, bytes and events come out; the four families of methods are in the
 class docstring. It wires the layers (`_opening`, `_websocket`, `_codec`, `_caller`, `_callee`) within the frame of
-`Peer`; it knows no socket, no clock, and nothing of what the methods of a hub mean.
+`Peer`; what an application asks of a connected hub is in `_hub_commands`. It knows no socket, no clock, and nothing of
+what the methods of a hub mean.
 
 Source: SignalR specification, sections 3 to 7 and 13 and 14.
 """
@@ -11,17 +12,17 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, assert_never, final
+from typing import assert_never, final
 
 import msgspec
 
-from etorox_proto.signalr._call import Call
 from etorox_proto.signalr._codec import new_codec
 from etorox_proto.signalr._config import HubConfig
 from etorox_proto.signalr._errors import ConnectionFailed, ConnectionLost, RemoteProtocolError, ServerClosed, TimedOut
-from etorox_proto.signalr._events import Connected, HubEvent
+from etorox_proto.signalr._events import Connected
+from etorox_proto.signalr._hub_commands import HubCommands
 from etorox_proto.signalr._json import encode_handshake_request, parse_handshake_response
 from etorox_proto.signalr._messages import (
     Ack,
@@ -37,7 +38,6 @@ from etorox_proto.signalr._messages import (
 )
 from etorox_proto.signalr._messages import Sequence as SequenceMessage
 from etorox_proto.signalr._opening import Opening
-from etorox_proto.signalr._peer import Peer
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._websocket import CloseReceived, Opened
 
@@ -48,14 +48,14 @@ NO_RESULT = "Client didn't provide a result."
 
 
 @final
-class HubConnection(Peer[HubEvent]):
+class HubConnection(HubCommands):
     """One connection to a hub, as a pure state machine.
 
     - The world tells the machine: `stream_opened`, `receive_data`, `handle_timeout`, `reading_paused`,
       `reading_resumed`. These never raise.
     - The machine tells the world: `data_to_send`, `next_event`, `deadline`.
-    - The application asks: `invoke`, `stream`, `send`, `cancel`, `complete`, `close`. These check, then act; a refused
-      one raises `LocalProtocolError` and changes nothing.
+    - The application asks: `invoke`, `stream`, `send`, `send_item`, `end_upload`, `cancel`, `complete`, `close`. These
+      check, then act; a refused one raises `LocalProtocolError` and changes nothing.
     - Anyone looks: `state`, `connection_id`, `pending_calls`, `ignored`.
 
     Drain before you feed: after any input or command send `data_to_send()`, take `next_event()` until it is None, and
@@ -159,34 +159,6 @@ class HubConnection(Peer[HubEvent]):
                 return
 
     # ---------------------------------------------------------------------------------- the application asks
-
-    def stream(
-        self,
-        target: str,
-        arguments: Sequence[Any] = (),
-        *,
-        item_type: Any = Any,
-        item_decoder: Callable[[msgspec.Raw], Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        now: float,
-    ) -> Call:
-        """Call a streaming method; items come as `ItemReceived`, its end as one `Completed`.
-
-        Args:
-            target: the method's name, sent exactly so.
-            arguments: anything that msgspec can encode.
-            item_type: what each item is decoded into, straight from the wire. An item that does not fit fails the
-                stream with `UnexpectedResult`, and the server is told to stop.
-            item_decoder: makes an item of its undecoded payload instead; what it raises fails the
-                stream in the same way.
-            headers: hub message headers, strings by strings.
-            now: seconds.
-
-        Raises:
-            LocalProtocolError: as for `invoke`.
-        """
-        decode = self._codec.payload_decoder(item_type) if item_decoder is None else item_decoder
-        return self._call(target, arguments, decode, headers, streaming=True, now=now)
 
     def close(self, *, wait: bool = True, now: float) -> None:
         """Say goodbye and end the connection; calling it again does nothing more.

@@ -22,6 +22,8 @@ __all__ = [
     "InvocationReceived",
     "ItemReceived",
     "ServerEvent",
+    "UploadEnded",
+    "UploadItemReceived",
 ]
 
 
@@ -84,12 +86,16 @@ class InvocationReceived(msgspec.Struct, frozen=True):
         invocation_id: for `complete`; None if no answer is wanted. To a *client* it is None as well where the target is
             not in `HubConfig.handles`: the server has been answered with an error then.
         streaming: whether the answer is a stream of items. Never so on a client.
+        uploads: the ids of the streams that come along, in the order of the method's arguments. Empty on a client.
+        headers: hub message headers, which the protocol gives no meaning.
     """
 
     target: str
     arguments: list[Any]
     invocation_id: str | None
     streaming: bool
+    uploads: tuple[str, ...] = ()
+    headers: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return (
@@ -104,6 +110,30 @@ class CancelReceived(msgspec.Struct, frozen=True):
     invocation_id: str
 
 
+class UploadItemReceived(msgspec.Struct, frozen=True):
+    """Server role: one item of an upload, which is named by its id in `InvocationReceived.uploads`.
+
+    Attributes:
+        stream_id: of the upload.
+        item: plain values, as arguments are.
+    """
+
+    stream_id: str
+    item: Any
+
+
+class UploadEnded(msgspec.Struct, frozen=True):
+    """Server role: nothing more comes for this upload. The call that brought it still awaits its completion.
+
+    Attributes:
+        stream_id: of the upload.
+        error: None if it ended well; else what the client said went wrong, or what was wrong with an item.
+    """
+
+    stream_id: str
+    error: str | None
+
+
 class Closed(msgspec.Struct, frozen=True):
     """The connection is over: the last event, always, once. Flush `data_to_send` and close the byte stream.
 
@@ -115,4 +145,4 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 HubEvent = Dial | Connected | ItemReceived | Completed | InvocationReceived | Closed
-ServerEvent = Connected | InvocationReceived | CancelReceived | Completed | Closed
+ServerEvent = Connected | InvocationReceived | CancelReceived | UploadItemReceived | UploadEnded | Completed | Closed

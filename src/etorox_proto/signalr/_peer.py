@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from etorox_proto.signalr._call import Call
+from etorox_proto.signalr._call import Call, Upload
 from etorox_proto.signalr._callee import Callee
 from etorox_proto.signalr._caller import Caller, encode_arguments, hub_headers
 from etorox_proto.signalr._codec import Codec
@@ -21,9 +21,19 @@ from etorox_proto.signalr._machine import Machine
 from etorox_proto.signalr._messages import Completion, HubMessage, Invocation, StreamInvocation
 from etorox_proto.signalr._state import State
 
-__all__ = ["Peer"]
+__all__ = ["Peer", "check_reason"]
 
 Event = TypeVar("Event")
+
+
+def check_reason(error: object) -> None:
+    """Refuse a reason that is no text.
+
+    Raises:
+        LocalProtocolError: it is neither text nor None.
+    """
+    if not (error is None or isinstance(error, str)):
+        raise LocalProtocolError(f"expected the reason of a failure as text, got {type(error).__name__}")
 
 
 class Peer(Machine[Event]):
@@ -45,7 +55,7 @@ class Peer(Machine[Event]):
         self._caller = Caller(
             self._events, self._outbox, ids=ids, max_calls=allowed, tells_cancel=tells_cancel, redact=redact
         )
-        self._callee = Callee(self._events, self._outbox, max_calls=allowed)
+        self._callee = Callee(self._events, self._outbox, max_calls=allowed, takes_uploads=not tells_cancel)
 
     @property
     def pending_calls(self) -> int:
@@ -53,50 +63,6 @@ class Peer(Machine[Event]):
         return len(self._caller)
 
     # ---------------------------------------------------------------------------------- the application asks
-
-    def invoke(
-        self,
-        target: str,
-        arguments: Sequence[Any] = (),
-        *,
-        result_type: Any = Any,
-        headers: Mapping[str, str] | None = None,
-        now: float,
-    ) -> Call:
-        """Call a method of the other side; its outcome comes as one `Completed`.
-
-        Args:
-            target: the method's name, sent exactly so.
-            arguments: anything that msgspec can encode; `Decimal` is written digit for digit, as a number in JSON
-                and as text in MessagePack. A `msgspec.Raw` holds one value in the connection's encoding.
-            result_type: what the result is decoded into, straight from the wire. By default plain values; a void
-                method gives None whatever is said here.
-            headers: hub message headers, strings by strings.
-            now: seconds.
-
-        Raises:
-            LocalProtocolError: not connected, something that cannot be sent, or a limit reached; nothing was sent.
-        """
-        decode = self._codec.payload_decoder(result_type)
-        return self._call(target, arguments, decode, headers, streaming=False, now=now)
-
-    def send(
-        self,
-        target: str,
-        arguments: Sequence[Any] = (),
-        *,
-        headers: Mapping[str, str] | None = None,
-        now: float,
-    ) -> None:
-        """Call a method without asking for an answer; whether it arrived stays unknown.
-
-        Raises:
-            LocalProtocolError: as for `invoke`.
-        """
-        self._check_connected("send")
-        checked = encode_arguments(self._codec, target, arguments)
-        self._queue(Invocation(target=target, arguments=checked, headers=hub_headers(headers)))
-        self._sent(now)
 
     def cancel(self, call: Call, *, now: float) -> None:
         """Stop waiting for a call or stream; a client also tells the server to stop, which no server can do.
@@ -123,6 +89,7 @@ class Peer(Machine[Event]):
         """
         self._check_connected("complete")
         streaming = self._callee.is_stream(invocation_id)
+        check_reason(error)
         if result is not msgspec.UNSET and (streaming or error is not None):
             raise LocalProtocolError(
                 "expected a completion with a result or an error, and none with a result for a stream"
@@ -141,25 +108,54 @@ class Peer(Machine[Event]):
         decode: Callable[[msgspec.Raw], Any],
         headers: Mapping[str, str] | None,
         *,
-        streaming: bool,
+        streaming: bool = False,
+        uploads: int = 0,
         now: float,
     ) -> Call:
+        """Call a method; for the arguments and errors see the commands of the roles."""
         self._check_connected("stream" if streaming else "invoke")
-        self._caller.check_room()
-        invocation_id = self._caller.ids.next_one()
+        self._caller.check_room(calls=1, uploads=uploads)
+        *stream_ids, invocation_id = self._caller.ids.peek(uploads + 1)
         kind = StreamInvocation if streaming else Invocation
         message = kind(
             invocation_id=invocation_id,
             target=target,
             arguments=encode_arguments(self._codec, target, arguments),
+            stream_ids=stream_ids,
             headers=hub_headers(headers),
         )
         queued_at = self._flushed + len(self._output)
         self._queue(message)
-        call = Call(invocation_id, target, streaming=streaming, decode=decode, queued_at=queued_at)
+        streams = tuple(Upload(stream_id, target) for stream_id in stream_ids)
+        call = Call(invocation_id, target, streaming=streaming, decode=decode, queued_at=queued_at, uploads=streams)
+        self._caller.enter_uploads(streams)
         self._caller.enter(call)
         self._sent(now)
         return call
+
+    def _tell(
+        self,
+        target: str,
+        arguments: Sequence[Any],
+        headers: Mapping[str, str] | None,
+        *,
+        uploads: int = 0,
+        now: float,
+    ) -> tuple[Upload, ...]:
+        """Call a method without asking for an answer."""
+        self._check_connected("send")
+        stream_ids: list[str] = []
+        if uploads != 0:
+            self._caller.check_room(calls=0, uploads=uploads)
+            stream_ids = self._caller.ids.peek(uploads)
+        checked = encode_arguments(self._codec, target, arguments)
+        self._queue(Invocation(target=target, arguments=checked, stream_ids=stream_ids, headers=hub_headers(headers)))
+        self._sent(now)
+        if not stream_ids:
+            return ()
+        streams = tuple(Upload(stream_id, target) for stream_id in stream_ids)
+        self._caller.enter_uploads(streams)
+        return streams
 
     def _post(self, now: float) -> None:
         """Send what `Caller` and `Callee` have to say."""

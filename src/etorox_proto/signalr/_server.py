@@ -2,8 +2,8 @@
 
 A stream carries negotiate requests, or one WebSocket with a hub connection, or first these and then that; several
 streams share a table of `ConnectionTokens`. The families of methods are those of `HubConnection`, without a `Dial`.
-So far it offers what a streaming server needs: both encodings, calls, server-to-client streams, cancel, pings, close.
-Upload streams and stateful reconnect are refused in the words of the protocol.
+It offers both encodings, calls and streams in both directions, cancel, pings, close. Stateful reconnect is refused in
+the words of the protocol.
 
 Source: SignalR specification, sections 7, 12 to 14, 17 and 18.
 """
@@ -11,8 +11,10 @@ Source: SignalR specification, sections 7, 12 to 14, 17 and 18.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never, final
 
+from etorox_proto.signalr._call import Call
 from etorox_proto.signalr._codec import Encoding, new_codec
 from etorox_proto.signalr._config import ServerConfig
 from etorox_proto.signalr._errors import (
@@ -79,6 +81,7 @@ class ServerConnection(Peer[ServerEvent]):
         self._stream_is_open = True
         self._reception = Reception(config, tokens)
         self._encoding: Encoding | None = None
+        self._decode_plain = self._codec.payload_decoder(Any)
         self._timers.set(Timer.OPENING, now + config.handshake_timeout)
 
     def __repr__(self) -> str:
@@ -143,6 +146,44 @@ class ServerConnection(Peer[ServerEvent]):
                 return
 
     # ---------------------------------------------------------------------------------- the application asks
+
+    def invoke(
+        self,
+        target: str,
+        arguments: Sequence[Any] = (),
+        *,
+        result_type: Any = Any,
+        headers: Mapping[str, str] | None = None,
+        now: float,
+    ) -> Call:
+        """Ask a method of the client's for its result, which comes as one `Completed`.
+
+        Args:
+            target: the method's name, sent exactly so.
+            arguments: anything that msgspec can encode.
+            result_type: what the result is decoded into, straight from the wire; by default plain values.
+            headers: hub message headers, strings by strings.
+            now: seconds.
+
+        Raises:
+            LocalProtocolError: not connected, something that cannot be sent, or a limit reached; nothing was sent.
+        """
+        return self._call(target, arguments, self._codec.payload_decoder(result_type), headers, now=now)
+
+    def send(
+        self,
+        target: str,
+        arguments: Sequence[Any] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
+        now: float,
+    ) -> None:
+        """Call a method of the client's without asking for an answer.
+
+        Raises:
+            LocalProtocolError: as for `invoke`.
+        """
+        self._tell(target, arguments, headers, now=now)
 
     def send_item(self, invocation_id: str, item: Any, *, now: float) -> None:
         """Send the next item of a stream.
@@ -268,6 +309,7 @@ class ServerConnection(Peer[ServerEvent]):
             self._timers.set(Timer.PING, now + self._ping_interval)
             self._encoding = encoding
             self._speak(new_codec(encoding))
+            self._decode_plain = self._codec.payload_decoder(Any)
             self._write_record(encode_handshake_response())
             self._events.append(Connected(self.connection_id))
             return True
@@ -283,9 +325,11 @@ class ServerConnection(Peer[ServerEvent]):
             case CancelInvocation():
                 self._callee.receive_cancel(message)
             case Completion():
-                self._caller.receive_completion(message, self._codec.null)
+                if not self._callee.receive_end(message):
+                    self._caller.receive_completion(message, self._codec.null)
             case StreamItem():
-                self._caller.receive_item(message)
+                if not self._callee.receive_item(message, self._decode_plain):
+                    self._caller.receive_item(message)
             case Close():
                 self._finish(None)
             case Ping() | Ack() | SequenceMessage() | UnknownMessage():

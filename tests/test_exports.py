@@ -87,6 +87,7 @@ EXPORTS = {
         "setup_argument",
     ],
     "etorox_proto.signalr": [
+        "AccessTokenFailed",
         "Ack",
         "AvailableTransport",
         "Call",

@@ -11,6 +11,7 @@ from etorox_proto.signalr._call import Call, Upload
 from etorox_proto.signalr._client import HubConnection
 from etorox_proto.signalr._config import HubConfig, Limits, ServerConfig, check_seconds
 from etorox_proto.signalr._errors import (
+    AccessTokenFailed,
     CallCancelled,
     CallError,
     CallLost,
@@ -73,6 +74,7 @@ from etorox_proto.signalr._tokens import ConnectionTokens
 from etorox_proto.signalr._url import Endpoint, parse_endpoint
 
 __all__ = [
+    "AccessTokenFailed",
     "Ack",
     "AvailableTransport",
     "Call",

@@ -123,11 +123,14 @@ class HubConnection(HubCommands):
         if self._stream_is_open or self.state is State.CLOSED:
             return
         self._stream_is_open = True
-        if self._opening.negotiating:
-            self._output += self._opening.negotiate()
-        else:
-            self._websocket = self._opening.upgrade()
-            self._collect()
+        try:
+            if self._opening.negotiating:
+                self._output += self._opening.negotiate()
+            else:
+                self._websocket = self._opening.upgrade()
+                self._collect()
+        except ConnectionFailed as error:
+            self._fail(error)
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Bytes came from the stream; `b""` means that it ended, or that it could not be opened."""

@@ -54,7 +54,11 @@ class HubConfig:
 
     Attributes:
         url: the hub's endpoint, `https://host/path?query`.
-        access_token: sent as `Authorization: Bearer`, with negotiation and with the WebSocket.
+        access_token: sent as `Authorization: Bearer`, with negotiation and with the WebSocket. A callable is asked
+            for one, or for None, from inside `stream_opened`: before each negotiate request and at no other time, or
+            before the WebSocket request where negotiation is skipped. The WebSocket gets the same token as the
+            negotiation before it; a token that came with a redirect takes its place, and then it is not asked again.
+            It must not wait. What it raises ends the connection, with `AccessTokenFailed`.
         access_token_in_query: send it with the WebSocket as the query parameter `access_token` instead.
         headers: further HTTP headers, sent with negotiation and with the WebSocket.
         encoding: of hub messages and payloads, `"json"` or `"messagepack"`; the server must offer it.
@@ -74,7 +78,7 @@ class HubConfig:
     """
 
     url: str = field(repr=False)
-    access_token: str | None = field(default=None, repr=False)
+    access_token: str | Callable[[], str | None] | None = field(default=None, repr=False)
     access_token_in_query: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     encoding: Encoding = "json"
@@ -102,7 +106,7 @@ class HubConfig:
         check_headers(self.headers.items())
         if self.encoding not in ENCODINGS:
             raise LocalProtocolError(f"expected encoding to be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
-        if self.access_token is not None:
+        if isinstance(self.access_token, str):
             check_headers([("Authorization", f"Bearer {self.access_token}")])
         check_seconds(self, "opening_timeout", "handshake_timeout", "server_timeout", "ping_interval", "close_timeout")
 

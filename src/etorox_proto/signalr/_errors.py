@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 __all__ = [
+    "AccessTokenFailed",
     "CallCancelled",
     "CallError",
     "CallLost",
@@ -107,6 +108,13 @@ class ConnectionFailed(SignalRError):
 
         self.args = tuple(map(blot, self.args))
         vars(self).update({name: blot(value) for name, value in vars(self).items()})
+
+
+class AccessTokenFailed(ConnectionFailed):
+    """There was no access token to be had: the application's own callable raised, or gave what no header can carry.
+
+    What it raised is in `__cause__`; nothing of it is repeated here, for it may hold secrets.
+    """
 
 
 class NegotiationFailed(ConnectionFailed):

@@ -10,7 +10,7 @@ Source: SignalR specification, sections 3 to 6.
 from __future__ import annotations
 
 from etorox_proto.signalr._config import HubConfig, check_secure
-from etorox_proto.signalr._errors import LocalProtocolError, NegotiationFailed
+from etorox_proto.signalr._errors import AccessTokenFailed, LocalProtocolError, NegotiationFailed
 from etorox_proto.signalr._events import Dial
 from etorox_proto.signalr._http import HttpExchange, check_headers
 from etorox_proto.signalr._negotiation import MAX_REDIRECTS, read_negotiation
@@ -36,7 +36,10 @@ class Opening:
         self._config = config
         self._transfer_format = transfer_format
         self._endpoint = config.endpoint
-        self._access_token = config.access_token
+        token = config.access_token
+        self._token_source = token if callable(token) else None
+        self._access_token = None if callable(token) else token
+        self._tokens = [self._access_token]
         self._connect_id: str | None = None
         self._redirects = 0
         self._exchange: HttpExchange | None = None
@@ -50,9 +53,9 @@ class Opening:
 
     @property
     def secrets(self) -> list[str]:
-        """What no error may repeat: the access token, and the secret name of the connection."""
+        """What no error may repeat: the access tokens, and the secret name of the connection."""
         connect_id = None if self._connect_id == self.connection_id else self._connect_id
-        return [secret for secret in (self._access_token, connect_id) if secret]
+        return [secret for secret in (*self._tokens, connect_id) if secret]
 
     def redact(self, text: str) -> str:
         """The text without these secrets; a server's text may quote what it knows."""
@@ -66,7 +69,12 @@ class Opening:
         return Dial(endpoint.host, endpoint.port, endpoint.tls, endpoint.host)
 
     def negotiate(self) -> bytes:
-        """Begin to negotiate on a fresh stream; the request to send."""
+        """Begin to negotiate on a fresh stream; the request to send.
+
+        Raises:
+            AccessTokenFailed: there is no token to be had.
+        """
+        self._ask_for_token()
         limits = self._config.limits
         self._exchange = HttpExchange(
             "POST",
@@ -79,7 +87,13 @@ class Opening:
         return self._exchange.request
 
     def upgrade(self) -> WebSocket:
-        """Begin the WebSocket on a fresh stream; its request is in `output`."""
+        """Begin the WebSocket on a fresh stream; its request is in `output`.
+
+        Raises:
+            AccessTokenFailed: negotiation was skipped, and there is no token to be had.
+        """
+        if self._config.skip_negotiation:
+            self._ask_for_token()
         limits, in_query = self._config.limits, self._config.access_token_in_query
         return WebSocket.client(
             self._endpoint.authority,
@@ -130,7 +144,28 @@ class Opening:
             raise NegotiationFailed(f"the server redirects to where this client does not go: {error}") from None
         self._endpoint = endpoint
         if access_token is not None:
+            self._token_source = None
             self._access_token = access_token
+            self._tokens.append(access_token)
+
+    def _ask_for_token(self) -> None:
+        if self._token_source is None:
+            return
+        try:
+            token = self._token_source()
+        except Exception as error:
+            raise AccessTokenFailed(
+                f"expected an access token from the application, its callable raised {type(error).__name__}"
+            ) from error
+        try:
+            if token is not None:
+                check_headers([("Authorization", f"Bearer {token}")])
+        except LocalProtocolError:
+            token = ""
+        if token is not None and (not isinstance(token, str) or not token):
+            raise AccessTokenFailed("expected an access token that a header can carry, or None, got something else")
+        self._access_token = token
+        self._tokens.append(token)
 
     def _headers(self, *, with_token: bool) -> list[tuple[str, str]]:
         headers = [("X-Requested-With", "XMLHttpRequest"), *self._config.headers.items()]

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-import h11
-
 from peers import DATA
 
 __all__ = [
@@ -23,12 +21,12 @@ __all__ = [
     "TEXT",
     "Capture",
     "Chunk",
-    "Exchange",
     "Frame",
     "FrameReader",
     "Head",
     "Turn",
     "captures",
+    "plain_frame",
     "split_head",
 ]
 
@@ -74,24 +72,13 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """One HTTP request and its response."""
-
-    method: str
-    target: str
-    request_body: bytes
-    status: int
-    body: bytes
-
-
-@dataclass(frozen=True)
 class Turn:
     """One chunk on the WebSocket's stream, heads aside.
 
     Attributes:
         time: seconds.
         from_client: who sent it.
-        data: the bytes to replay: as captured, or framed anew without compression if the server used it.
+        data: the bytes to replay: as captured, or framed anew without compression if the sender used it.
         frames: the frames that these bytes complete.
         end: whether the sender ended the stream.
     """
@@ -140,16 +127,19 @@ class FrameReader:
 
 
 def _uncompressed(turn: Turn) -> Turn:
-    """The same frames of a server, not deflated."""
-    return replace(turn, data=b"".join(map(_plain_frame, turn.frames)))
+    """The same frames, not deflated."""
+    return replace(turn, data=b"".join(plain_frame(frame, masked=turn.from_client) for frame in turn.frames))
 
 
-def _plain_frame(frame: Frame) -> bytes:
+def plain_frame(frame: Frame, *, masked: bool) -> bytes:
+    """A frame as it travels uncompressed; a client's is masked, with zeros."""
     length = len(frame.payload)
     if length < 126:
         head = bytes([length])
     else:
         head = b"\x7e" + length.to_bytes(2) if length < 65_536 else b"\x7f" + length.to_bytes(8)
+    if masked:
+        head = bytes([head[0] | 0x80]) + head[1:] + bytes(4)
     return bytes([0x80 | frame.opcode]) + head + frame.payload
 
 
@@ -165,22 +155,25 @@ def split_head(data: bytes) -> tuple[Head, bytes]:
 class Capture:
     """One captured session; `encoding` is that of its hub messages."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, chunks: list[Chunk]) -> None:
         self.name = name
         self.encoding: Literal["json", "messagepack"] = "messagepack" if "_msgpack_" in name else "json"
-        lines = (DATA / "captures" / f"{name}.jsonl").read_text().splitlines()
+        self.chunks = chunks
+        self.streams = sorted({chunk.stream for chunk in chunks})
+
+    @classmethod
+    def read(cls, name: str) -> Capture:
+        """The capture of that name."""
         ended: set[tuple[int, str]] = set()
-        self.chunks: list[Chunk] = []
-        for line in map(json.loads, lines):
+        chunks = []
+        for line in map(json.loads, (DATA / "captures" / f"{name}.jsonl").read_text().splitlines()):
             direction = (line["conn"], line["dir"])
             if direction in ended:
                 continue  # an error on a direction that had ended
             if line.get("eof"):
                 ended.add(direction)
-            self.chunks.append(
-                Chunk(line["t"], line["conn"], line["dir"] == "c2s", base64.b64decode(line["bytes_b64"]))
-            )
-        self.streams = sorted({chunk.stream for chunk in self.chunks})
+            chunks.append(Chunk(line["t"], line["conn"], line["dir"] == "c2s", base64.b64decode(line["bytes_b64"])))
+        return cls(name, chunks)
 
     def of(self, stream: int) -> list[Chunk]:
         """The chunks of one stream, both directions, in order."""
@@ -211,39 +204,10 @@ class Capture:
                 heads[chunk.from_client], data = split_head(data)
             frames = tuple(readers[chunk.from_client].feed(data))
             raw.append(Turn(chunk.time, chunk.from_client, data, frames, end=not chunk.data))
-        if any(frame.compressed for turn in raw if not turn.from_client for frame in turn.frames):
-            raw = [turn if turn.from_client else _uncompressed(turn) for turn in raw]
+        for from_client in (True, False):
+            if any(frame.compressed for turn in raw if turn.from_client is from_client for frame in turn.frames):
+                raw = [_uncompressed(turn) if turn.from_client is from_client else turn for turn in raw]
         return heads[True], heads[False], raw
-
-    def exchanges(self, stream: int) -> list[Exchange]:
-        """The HTTP exchanges on a stream that carries nothing else; one cut short is left out."""
-        server, client = h11.Connection(h11.SERVER), h11.Connection(h11.CLIENT)
-        server.receive_data(self.sent(stream, from_client=True))
-        client.receive_data(self.sent(stream, from_client=False))
-        found = []
-        while isinstance(request := server.next_event(), h11.Request):
-            request_body = b""
-            while isinstance(event := server.next_event(), h11.Data):
-                request_body += bytes(event.data)
-            client.send(h11.Request(method=request.method, target=request.target, headers=[("Host", "h")]))
-            client.send(h11.EndOfMessage())
-            response = client.next_event()
-            if not isinstance(response, h11.Response):
-                break
-            body = b""
-            while isinstance(event := client.next_event(), h11.Data):
-                body += bytes(event.data)
-            method, target = request.method.decode(), request.target.decode()
-            found.append(Exchange(method, target, request_body, response.status_code, body))
-            if client.their_state is not h11.DONE:
-                break
-            server.send(h11.Response(status_code=204, headers=[]))
-            server.send(h11.EndOfMessage())
-            if server.our_state is not h11.DONE:
-                break
-            server.start_next_cycle()
-            client.start_next_cycle()
-        return found
 
     def _first(self, stream: int) -> bytes:
         return next(chunk.data for chunk in self.of(stream) if chunk.from_client)
@@ -252,4 +216,4 @@ class Capture:
 @cache
 def captures() -> dict[str, Capture]:
     """All captures by name."""
-    return {path.stem: Capture(path.stem) for path in sorted((DATA / "captures").glob("*.jsonl"))}
+    return {path.stem: Capture.read(path.stem) for path in sorted((DATA / "captures").glob("*.jsonl"))}

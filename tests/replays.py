@@ -35,7 +35,7 @@ from etorox_proto.signalr import (
 )
 from peers import read_json
 
-__all__ = ["Message", "Replay", "Told", "commands", "hub_messages", "negotiated", "story"]
+__all__ = ["Message", "Replay", "Told", "commands", "fitting", "hub_messages", "negotiated", "story"]
 
 Message = dict[str, Any]
 Told = tuple[Any, ...]
@@ -178,6 +178,21 @@ def negotiated(capture: Capture) -> Message:
     return response
 
 
+def fitting(acceptance: bytes, request: Head) -> bytes:
+    """A captured answer to a WebSocket request, but for this one's key, and without the extension nobody asked for."""
+    digest = hashlib.sha1(
+        request.headers["sec-websocket-key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    ).digest()
+    fits = b"Sec-WebSocket-Accept: " + base64.b64encode(digest)
+    head, separator, rest = acceptance.partition(b"\r\n\r\n")
+    lines = [
+        fits if line.lower().startswith(b"sec-websocket-accept:") else line
+        for line in head.split(b"\r\n")
+        if not line.lower().startswith(b"sec-websocket-extensions:")
+    ]
+    return b"\r\n".join(lines) + separator + rest
+
+
 class Replay:
     """One capture replayed; everything happens in the constructor.
 
@@ -220,7 +235,7 @@ class Replay:
         self.connection = HubConnection(self._config(capture), now=0, ids=ids)
         self._drain()
         self._open(capture, bursts=bursts)
-        head = self._accept(response)
+        head = fitting(response.raw, self.requests[-1])
         waiting: list[Message] = []
         burst = b""
         for index, turn in enumerate(turns):
@@ -272,14 +287,6 @@ class Replay:
                     self._feed(chunk.data)
         self.connection.stream_opened(self._now)
         self._drain()
-
-    def _accept(self, response: Head) -> bytes:
-        """The captured acceptance, but for our key, and without the extension that this client does not offer."""
-        key = self.requests[-1].headers["sec-websocket-key"].encode()
-        digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-        theirs = response.headers["sec-websocket-accept"].encode()
-        lines = response.raw.replace(theirs, base64.b64encode(digest)).split(b"\r\n")
-        return b"\r\n".join(line for line in lines if not line.lower().startswith(b"sec-websocket-extensions:"))
 
     def _advance(self, until: float) -> None:
         while self.connection.deadline <= until:

@@ -1,4 +1,8 @@
-"""Captured sessions of foreign implementations, replayed against the client; see `data/captures/README.md`."""
+"""Captured sessions of foreign implementations, replayed against the client; see `data/captures/README.md`.
+
+Every capture is replayed: those over a WebSocket as they are, those over the other transports as `polled.bridged` makes
+them, and every single answer of `raw-http` as an answer to a negotiate request and to a WebSocket request.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,26 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from captures import Capture, captures, split_head
-from etorox_proto.signalr import JsonCodec, RecordReader, parse_handshake_response, parse_negotiate_response
+from captures import CLOSE, Capture, captures, split_head
+from etorox_proto.signalr import (
+    Closed,
+    ConnectionLost,
+    Dial,
+    HubConfig,
+    HubConnection,
+    HubEvent,
+    NegotiationFailed,
+    RemoteProtocolError,
+    UpgradeFailed,
+)
 from peers import read_json
-from replays import Message, Replay, Told, commands, hub_messages, story
+from polled import bridged, is_polled, pieces
+from replays import Message, Replay, Told, commands, fitting, hub_messages, story
 
-POLLED = {name for name in captures() if name.endswith(("_lp", "_sse"))}
-HTTP_ONLY = {"aspnetcore-3.1.2_raw-http"}
-WEBSOCKET = {name: capture for name, capture in captures().items() if name not in POLLED | HTTP_ONLY}
-FOREIGN_CLIENT = {name: capture for name, capture in WEBSOCKET.items() if "_raw_" not in name}
+HTTP_ONLY = "aspnetcore-3.1.2_raw-http"
+SESSIONS = {
+    name: bridged(capture) if is_polled(name) else capture for name, capture in captures().items() if name != HTTP_ONLY
+}
 
 # How each session must end that the client's own goodbye does not end. Read off the captures by eye.
 BROKEN = "Connection closed with an error."
@@ -73,7 +88,7 @@ def meaning(message: Message) -> Message:
     return {name: value for name, value in kept.items() if value not in ({}, []) or name == "arguments"}
 
 
-@each(WEBSOCKET)
+@each(SESSIONS)
 def test_events_are_those_of_the_capture(capture: Capture) -> None:
     expected, ignored = story(capture)
     replay = Replay(capture, pieces=whole)
@@ -86,10 +101,17 @@ def test_events_are_those_of_the_capture(capture: Capture) -> None:
 
 
 def test_endings_name_real_captures_only() -> None:
-    assert ENDINGS.keys() <= WEBSOCKET.keys()
+    assert ENDINGS.keys() <= SESSIONS.keys()
 
 
-@each(WEBSOCKET)
+def test_no_capture_is_left_out() -> None:
+    assert SESSIONS.keys() | {HTTP_ONLY} == captures().keys()
+    assert len(captures()) == 68
+    # A session that is carried over means something only if it carries messages both ways.
+    assert sum(map(is_polled, captures())) == 5
+
+
+@each(SESSIONS)
 def test_requests_ask_for_what_the_foreign_client_asked_for(capture: Capture) -> None:
     replay = Replay(capture, pieces=whole)
     theirs = [split_head(capture.sent(capture.websocket_stream(), from_client=True))[0]]
@@ -111,7 +133,7 @@ def test_requests_ask_for_what_the_foreign_client_asked_for(capture: Capture) ->
         assert f"{dial.host}:{dial.port}" == replay.requests[0].headers["host"]
 
 
-@each(WEBSOCKET)
+@each(SESSIONS)
 def test_messages_mean_what_the_foreign_client_sent(capture: Capture) -> None:
     replay = Replay(capture, pieces=whole)
     _, _, turns = capture.websocket()
@@ -128,7 +150,7 @@ def test_messages_mean_what_the_foreign_client_sent(capture: Capture) -> None:
     assert goodbyes == ([{"type": 7}] if replay.told[-1] == ("closed", None) else [])
 
 
-@each(WEBSOCKET)
+@each(SESSIONS)
 def test_the_websocket_is_closed_properly(capture: Capture) -> None:
     replay = Replay(capture, pieces=whole)
     match replay.told[-1]:
@@ -140,7 +162,7 @@ def test_the_websocket_is_closed_properly(capture: Capture) -> None:
             assert replay.close_codes == [1000]
 
 
-@each({name: capture for name, capture in WEBSOCKET.items() if name.endswith("_idle")})
+@each({name: capture for name, capture in SESSIONS.items() if name.endswith("_idle")})
 def test_an_idle_client_keeps_itself_alive(capture: Capture) -> None:
     replay = Replay(capture, pieces=whole)
     times = [time for time, _ in replay.sent]
@@ -154,7 +176,7 @@ def test_an_idle_client_keeps_itself_alive(capture: Capture) -> None:
         assert pings == pytest.approx(theirs, abs=0.1)
 
 
-@each(WEBSOCKET)
+@each(SESSIONS)
 def test_chunks_do_not_matter(capture: Capture) -> None:
     expected = Replay(capture, pieces=whole)
     for replay in (
@@ -170,45 +192,93 @@ def test_chunks_do_not_matter(capture: Capture) -> None:
 # ------------------------------------------------------------------------------------- the other transports
 
 
-@each({name: captures()[name] for name in POLLED})
-def test_polled_sessions_decode(capture: Capture) -> None:
-    exchanges = [exchange for stream in capture.streams for exchange in capture.exchanges(stream)]
-    negotiation = [exchange for exchange in exchanges if "/negotiate?" in exchange.target]
-    assert len(negotiation) == 1
-    response = parse_negotiate_response(negotiation[0].body)
-    assert response.offers("WebSockets", "Text")
-    assert response.connect_id is not None
-    connected = [exchange for exchange in exchanges if f"id={response.connect_id}" in exchange.target]
-    assert len(connected) == len(exchanges) - 1
-
-    # The client's half: one POST after the other, on whichever stream was free, so each for itself.
-    said = [record for each in connected if each.method == "POST" for record in records_in(each.request_body)]
-    assert b'{"protocol":"json","version":1}' in said
-    # The server's half: the bodies of the polls, or the data of the one event stream.
-    heard = [record for each in connected if each.method == "GET" for record in records_in(undone(each.body))]
-    parse_handshake_response(heard.pop(0))
-    kinds = Counter(type(JsonCodec(strict=True).decode(record)).__name__ for record in heard)
-    assert (kinds["StreamItem"], kinds["Invocation"]) == (5, 1)
-    answered = {read_json(record)["invocationId"] for record in heard if read_json(record)["type"] == 3}
-    messages = [read_json(record) for record in said if b"protocol" not in record]
-    asked = {message["invocationId"] for message in messages if message["type"] in {1, 4} and "invocationId" in message}
-    assert answered == asked
-    for record in said:
-        if b"protocol" not in record:
-            JsonCodec(strict=True).decode(record)
-
-
-def records_in(body: bytes) -> list[bytes]:
-    reader = RecordReader(65_536)
-    records = reader.feed(body)
-    assert reader.incomplete == b""
-    return records
+@each({name: capture for name, capture in captures().items() if is_polled(name)})
+def test_what_other_transports_carried_is_all_carried_over(capture: Capture) -> None:
+    exchanged = [piece for piece in pieces(capture) if piece.data and "/negotiate?" not in piece.target]
+    _, _, turns = bridged(capture).websocket()
+    for from_client, method in ((True, "POST"), (False, "GET")):
+        carried = b"".join(piece.data for piece in exchanged if piece.method == method)
+        assert carried == b"".join(
+            frame.payload
+            for turn in turns
+            if turn.from_client is from_client
+            for frame in turn.frames
+            if frame.opcode != CLOSE
+        )
+    # Nothing else had a body; the first message of each side is its half of the handshake.
+    assert {piece.method for piece in exchanged} == {"POST", "GET"}
+    said, heard = (
+        [message for turn in turns if turn.from_client is side for message in hub_messages(turn.frames)]
+        for side in (True, False)
+    )
+    assert said[0] == {"protocol": capture.encoding, "version": 1}
+    assert heard[0] == {}
+    # What is common to the sessions called `full`, whoever took part.
+    assert Counter(message["type"] for message in heard[1:] if message["type"] in {1, 2}) == {1: 1, 2: 5}
+    asked = {message["invocationId"] for message in said[1:] if message["type"] in {1, 4} and "invocationId" in message}
+    assert {message["invocationId"] for message in heard[1:] if message["type"] == 3} == asked
 
 
-def undone(body: bytes) -> bytes:
-    """The payload of an event stream, or of a poll as it is."""
-    if not body.startswith((b":", b"data:")):
-        return body
-    # One server ends its lines with CR LF, the other with LF.
-    lines = [line.rstrip(b"\r") for line in body.split(b"\n")]
-    return b"".join(line.removeprefix(b"data: ") for line in lines if line.startswith(b"data: "))
+# --------------------------------------------------------------------------------------------------------- HTTP
+
+ANSWERS = captures()[HTTP_ONLY]
+
+
+def drained(connection: HubConnection) -> list[HubEvent]:
+    events = []
+    while (event := connection.next_event()) is not None:
+        events.append(event)
+    return events
+
+
+def answered(answer: bytes, *, skip_negotiation: bool) -> list[HubEvent]:
+    """The events of a client whose first request is answered so; at a 101 the key is made to fit."""
+    connection = HubConnection(
+        HubConfig(url="http://127.0.0.1:5041/streams/v1/KEY/signalr", skip_negotiation=skip_negotiation), now=0
+    )
+    connection.stream_opened(0)
+    events = drained(connection)
+    request, _ = split_head(connection.data_to_send())
+    if skip_negotiation:
+        answer = fitting(answer, request)
+    for byte in answer:
+        connection.receive_data(bytes([byte]), 0)
+        events += drained(connection)
+    if len(events) == 1:
+        connection.receive_data(b"", 0)
+        events += drained(connection)
+    return events
+
+
+@pytest.mark.parametrize("stream", ANSWERS.streams)
+def test_every_answer_is_taken_as_one_to_a_negotiate_request(stream: int) -> None:
+    answer = ANSWERS.sent(stream, from_client=False)
+    head, body = split_head(answer)
+    status = int(head.first.split(" ")[1])
+    first, second = answered(answer, skip_negotiation=False)
+    assert isinstance(first, Dial)
+    if b"connectionId" in body:
+        # The stream that is opened next is that of the WebSocket.
+        assert second == first
+        return
+    assert isinstance(second, Closed)
+    if status == 101:
+        assert isinstance(second.error, RemoteProtocolError), "nobody proposed to switch"
+    else:
+        assert isinstance(second.error, NegotiationFailed)
+        assert (read_json(body)["error"] if status == 200 else str(status)) in str(second.error)
+
+
+@pytest.mark.parametrize("stream", ANSWERS.streams)
+def test_every_answer_is_taken_as_one_to_a_websocket_request(stream: int) -> None:
+    answer = ANSWERS.sent(stream, from_client=False)
+    status = int(split_head(answer)[0].first.split(" ")[1])
+    first, second = answered(answer, skip_negotiation=True)
+    assert isinstance(first, Dial)
+    assert isinstance(second, Closed)
+    if status == 101:
+        # Accepted, and then the captured client left without a handshake.
+        assert isinstance(second.error, ConnectionLost)
+    else:
+        assert isinstance(second.error, UpgradeFailed)
+        assert str(status) in str(second.error)

@@ -6,6 +6,7 @@ Knows the fields that all vectors share, and nothing of what a case means.
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,9 +14,20 @@ import pytest
 
 from peers import DATA, read_json
 
-__all__ = ["Case", "Vectors", "check_mentions", "ways", "wire"]
+__all__ = ["COUNTS", "Case", "Vectors", "check_mentions", "ways", "wire"]
 
 Case = dict[str, Any]
+
+
+# How many cases each file has by level, so that none gets lost.
+COUNTS = {
+    "flows": {"must": 24, "should": 11, "may": 1},
+    "framing": {"must": 18, "should": 6, "may": 6},
+    "handshake": {"must": 23, "should": 4, "may": 1},
+    "json_hub": {"must": 103, "should": 3, "may": 3},
+    "messagepack_hub": {"must": 91, "should": 7, "may": 2},
+    "negotiate": {"must": 34, "should": 10},
+}
 
 
 class Vectors:
@@ -29,6 +41,7 @@ class Vectors:
     def __init__(self, file: str, not_yet: Mapping[str, str] | None = None) -> None:
         self._not_yet = not_yet or {}
         every: list[Case] = read_json((DATA / "vectors" / f"{file}.json").read_bytes())
+        assert Counter(case["level"] for case in every) == COUNTS[file]
         self.cases = [case for case in every if case["level"] != "may"]
         self._taken: set[str] = set()
 

@@ -21,8 +21,8 @@ from etorox_proto.signalr import (
     parse_handshake_response,
 )
 from normal_form import built, normal
-from peers import read_json
-from vectors import Case, Vectors, check_mentions, ways, wire
+from peers import DATA, read_json
+from vectors import COUNTS, Case, Vectors, check_mentions, ways, wire
 
 JSON_HUB = Vectors("json_hub")
 HANDSHAKE = Vectors("handshake")
@@ -45,6 +45,23 @@ def test_hub_messages_are_read(case: Case) -> None:
         assert reader.incomplete == wire(case, "leftover")
 
 
+# A property, or a type, that the protocol does not have: the officials ignore it, a strict reader refuses it.
+UNKNOWN = {"json-115", "json-158", "json-160", "json-162", "json-164"}
+
+
+@JSON_HUB.each("decode")
+def test_a_strict_reader_refuses_what_it_does_not_know_and_nothing_else(case: Case) -> None:
+    records = RecordReader(65_536).feed(wire(case))
+    tolerant, strict = JsonCodec(), JsonCodec(strict=True)
+    if case["id"] in UNKNOWN:
+        (record,) = records
+        with pytest.raises(RemoteProtocolError):
+            strict.decode(record)
+    else:
+        for record in records:
+            assert normal(strict.decode(record), read_json) == normal(tolerant.decode(record), read_json)
+
+
 @JSON_HUB.each("encode")
 def test_hub_messages_are_written(case: Case) -> None:
     assert case["compare"] == "json"
@@ -58,9 +75,10 @@ def test_broken_hub_messages_are_refused(case: Case) -> None:
     for pieces in ways(case):
         reader = RecordReader(65_536)
         (record,) = [record for piece in pieces for record in reader.feed(piece)]
-        with pytest.raises(RemoteProtocolError) as caught:
-            JsonCodec().decode(record)
-        check_mentions(case, caught.value)
+        for strict in (False, True):
+            with pytest.raises(RemoteProtocolError) as caught:
+                JsonCodec(strict=strict).decode(record)
+            check_mentions(case, caught.value)
 
 
 # --------------------------------------------------------------------------------------------------- handshake
@@ -167,3 +185,7 @@ def test_broken_frames_are_refused(case: Case) -> None:
 @pytest.mark.parametrize("vectors", [JSON_HUB, HANDSHAKE, FRAMING])
 def test_no_case_is_left_over(vectors: Vectors) -> None:
     assert vectors.left_over() == set()
+
+
+def test_every_file_of_vectors_is_read() -> None:
+    assert {path.stem for path in (DATA / "vectors").glob("*.json")} == COUNTS.keys()

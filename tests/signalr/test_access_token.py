@@ -108,6 +108,22 @@ def raising(error: Exception) -> Callable[[], str]:
     return source
 
 
+class Unspeakable:
+    """Cannot be made a text."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("token", [5, b"bytes", Unspeakable()])
+def test_what_is_no_text_is_no_token(token: Any) -> None:
+    peer = RawPeer(hub(access_token=Source(token)))
+    assert peer.open() == b""
+    assert isinstance(peer.error, AccessTokenFailed)
+    with pytest.raises(LocalProtocolError, match="access_token"):
+        hub(access_token=token)
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_what_it_raises_ends_the_connection(skip: bool) -> None:
     cause = KeyError("a secret")

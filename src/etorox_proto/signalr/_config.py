@@ -106,8 +106,11 @@ class HubConfig:
         check_headers(self.headers.items())
         if self.encoding not in ENCODINGS:
             raise LocalProtocolError(f"expected encoding to be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
-        if isinstance(self.access_token, str):
-            check_headers([("Authorization", f"Bearer {self.access_token}")])
+        token: object = self.access_token
+        if isinstance(token, str):
+            check_headers([("Authorization", f"Bearer {token}")])
+        elif token is not None and not callable(token):
+            raise LocalProtocolError(f"expected access_token as text, a callable or None, got {type(token).__name__}")
         check_seconds(self, "opening_timeout", "handshake_timeout", "server_timeout", "ping_interval", "close_timeout")
 
 

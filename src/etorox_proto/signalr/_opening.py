@@ -157,12 +157,7 @@ class Opening:
             raise AccessTokenFailed(
                 f"expected an access token from the application, its callable raised {type(error).__name__}"
             ) from error
-        try:
-            if token is not None:
-                check_headers([("Authorization", f"Bearer {token}")])
-        except LocalProtocolError:
-            token = ""
-        if token is not None and (not isinstance(token, str) or not token):
+        if token is not None and not _is_token(token):
             raise AccessTokenFailed("expected an access token that a header can carry, or None, got something else")
         self._access_token = token
         self._tokens.append(token)
@@ -172,3 +167,13 @@ class Opening:
         if with_token and self._access_token is not None:
             headers.append(("Authorization", f"Bearer {self._access_token}"))
         return headers
+
+
+def _is_token(token: object) -> bool:
+    if not isinstance(token, str) or not token:
+        return False
+    try:
+        check_headers([("Authorization", f"Bearer {token}")])
+    except LocalProtocolError:
+        return False
+    return True

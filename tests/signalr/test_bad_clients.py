@@ -318,6 +318,27 @@ def test_what_is_of_no_use_is_passed_over() -> None:
     assert machine.data_to_send() == b""
 
 
+def test_a_call_is_cancelled_once_however_often_the_client_says_so() -> None:
+    """Whoever completes a call when it is cancelled must not find the same wish again behind it."""
+    machine = connected()
+    cancel = {"type": 5, "invocationId": "1"}
+    machine.receive_data(message({"type": 4, "invocationId": "1", "target": "a", "arguments": []}, cancel, cancel), 0.0)
+    machine.receive_data(message(cancel), 0.0)
+    assert take(machine)[1:] == [CancelReceived("1")]
+    machine.complete("1", now=0.0)
+    # The id is free again, and what is called under it can be cancelled like any other.
+    machine.receive_data(message({"type": 4, "invocationId": "1", "target": "a", "arguments": []}, cancel), 0.0)
+    assert take(machine)[1:] == [CancelReceived("1")]
+
+
+@pytest.mark.parametrize("error", [5, b"text", ["text"]])
+def test_a_reason_that_is_no_text_cannot_be_sent(error: Any) -> None:
+    machine = connected()
+    with pytest.raises(LocalProtocolError, match="as text"):
+        machine.close(error=error, now=0.0)
+    assert (machine.state, machine.data_to_send()) == (State.CONNECTED, b"")
+
+
 def test_a_cancelled_call_still_awaits_its_completion() -> None:
     machine = connected()
     machine.receive_data(message({"type": 4, "target": "t", "arguments": [], "invocationId": "1"}), 0.0)

@@ -71,6 +71,16 @@ def test_no_value_comes_back_as_none(encoding: Encoding, answer: dict[str, Any])
     assert outcome(pair, call) == Completed(call, None, None)
 
 
+def test_no_value_travels_as_a_null_result() -> None:
+    """A completion without a result is a failure to an official server, which waits for a result."""
+    peer = connected_peer(handles={"confirm"})
+    peer.feed(hub_frame({"type": 1, "target": "confirm", "arguments": [], "invocationId": "7"}))
+    assert isinstance(peer.client, HubConnection)
+    peer.client.complete("7", now=0.0)
+    peer.settle()
+    assert peer.said() == [{"type": 3, "invocationId": "7", "result": None}]
+
+
 @both
 def test_an_error_comes_back(encoding: Encoding) -> None:
     pair, client, server = asking(encoding)

@@ -13,6 +13,7 @@ from captures import BINARY, TEXT, FrameReader
 from etorox_proto.signalr import (
     Closed,
     Completed,
+    Completion,
     Connected,
     HandshakeRefused,
     HubConfig,
@@ -40,6 +41,14 @@ chunkings = pytest.mark.parametrize("chunking", [whole, bytewise], ids=["whole",
 
 
 LARGE = Limits()
+
+
+def test_a_value_that_no_completion_announces_is_surplus() -> None:
+    """Behind a void completion it is one element more than there may be."""
+    record = pack([3, {}, "7", 2, "a value"])
+    assert MessagePackCodec().decode(record) == Completion(invocation_id="7")
+    with pytest.raises(RemoteProtocolError):
+        MessagePackCodec(strict=True).decode(record)
 
 
 class Price(msgspec.Struct):

@@ -33,6 +33,7 @@ __all__ = ["Callee"]
 class _Pending(NamedTuple):
     streaming: bool
     uploads: tuple[str, ...]
+    is_cancelled: bool = False
 
 
 class Callee:
@@ -77,8 +78,10 @@ class Callee:
         )
 
     def receive_cancel(self, message: CancelInvocation) -> None:
-        """Take the peer's wish to stop a call; one that is over is ignored."""
-        if message.invocation_id in self._pending:
+        """Take the peer's wish to stop a call; one that is over, or told already, is ignored."""
+        pending = self._pending.get(message.invocation_id)
+        if pending is not None and not pending.is_cancelled:
+            self._pending[message.invocation_id] = pending._replace(is_cancelled=True)
             self._events.append(CancelReceived(message.invocation_id))
 
     def receive_item(self, message: StreamItem, decode: Callable[[msgspec.Raw], Any]) -> bool:
@@ -134,7 +137,8 @@ class Callee:
         if len(self._uploads) + len(uploads) > self._max_calls:
             return f"Failed to invoke '{target}': too many uploads are open."
         taken = {"", invocation_id, *self._pending, *self._uploads} if uploads else set()
-        for index, stream_id in enumerate(uploads):
-            if stream_id in taken or stream_id in uploads[:index]:
+        for stream_id in uploads:
+            if stream_id in taken:
                 return f"Failed to invoke '{target}': stream ID '{stream_id}' is already in use."
+            taken.add(stream_id)
         return None

@@ -82,7 +82,7 @@ class InvocationReceived(msgspec.Struct, frozen=True):
 
     Attributes:
         target: the method's name, exactly as sent.
-        arguments: plain values; numbers with a fraction are `Decimal`.
+        arguments: plain values; a number with a fraction is a `Decimal` in JSON and a `float` in MessagePack.
         invocation_id: for `complete`; None if no answer is wanted. To a *client* it is None as well where the target is
             not in `HubConfig.handles`: the server has been answered with an error then.
         streaming: whether the answer is a stream of items. Never so on a client.
@@ -105,7 +105,10 @@ class InvocationReceived(msgspec.Struct, frozen=True):
 
 
 class CancelReceived(msgspec.Struct, frozen=True):
-    """Server role: the client wants this call or stream stopped. It still awaits its completion."""
+    """Server role: the client wants this call or stream stopped; told once.
+
+    It still awaits its completion, unless the application has given that since the bytes came in.
+    """
 
     invocation_id: str
 

@@ -1,7 +1,7 @@
 """What an application asks of a hub: calls, streams, and the uploads that go with them.
 
 The commands of `HubConnection` that need a connected hub and nothing else; they check, then act. How the connection
-came about they do not know. `cancel` and `complete`, which both roles have, are in `_peer`.
+came about they do not know. `cancel`, which both roles have, is in `_peer`.
 
 Source: SignalR specification, section 12.
 """
@@ -102,6 +102,25 @@ class HubCommands(Peer[HubEvent]):
             LocalProtocolError: as for `invoke`.
         """
         return self._tell(target, arguments, headers, uploads=uploads, now=now)
+
+    def complete(
+        self, invocation_id: str, *, result: Any = msgspec.UNSET, error: str | None = None, now: float
+    ) -> None:
+        """Answer a call of the server's, which waits for a result or an error.
+
+        Args:
+            invocation_id: of an `InvocationReceived` that has not been completed.
+            result: anything msgspec can encode. Left out, it is null: a completion without a result would be a failure
+                to the official server.
+            error: the reason of a failure, shown to the server.
+            now: seconds.
+
+        Raises:
+            LocalProtocolError: that id awaits no completion, or this one cannot be sent; nothing was sent.
+        """
+        if result is msgspec.UNSET and error is None:
+            result = None
+        super().complete(invocation_id, result=result, error=error, now=now)
 
     def send_item(self, upload: Upload, item: Any, *, now: float) -> bool:
         """Send the next item of an upload.

@@ -162,6 +162,8 @@ class MessagePackCodec:
             message = self._decoder.decode(record)
         except MALFORMED as error:
             return self._unknown_or_malformed(record, error)
+        if self._strict and isinstance(message, _Completion) and message.kind == _VOID and message.value is not UNSET:
+            raise RemoteProtocolError("a void Completion without a value", "one with a value")
         return _checked(message)
 
     def encode_payload(self, value: Any, what: str) -> Raw:

@@ -1,8 +1,8 @@
 """The nine hub messages, whatever their encoding.
 
-Each message is a Struct whose fields carry the names of the specification; `_json` reads and writes them. Payloads
-(`StreamItem.item`, `Completion.result`) stay undecoded, as `msgspec.Raw`, because only the caller of the stream knows
-their type: an item is decoded once, straight into it.
+Each message is a Struct whose fields carry the names of the specification. `_json` reads and writes them as they are,
+`_messagepack` as arrays. Payloads (`StreamItem.item`, `Completion.result`) stay undecoded, as `msgspec.Raw`, because
+only the caller of the stream knows their type: an item is decoded once, straight into it.
 
 Source: SignalR hub protocol, "Message types".
 """

@@ -45,7 +45,7 @@ from etorox_proto.signalr._messages import (
     UnknownMessage,
 )
 from etorox_proto.signalr._messages import Sequence as SequenceMessage
-from etorox_proto.signalr._peer import Peer
+from etorox_proto.signalr._peer import Peer, check_reason
 from etorox_proto.signalr._reception import Reception
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._tokens import ConnectionTokens
@@ -216,6 +216,7 @@ class ServerConnection(Peer[ServerEvent]):
         """
         if self.state in {State.CLOSING, State.CLOSED}:
             return
+        check_reason(error)
         encode_json(error, "the reason")
         if self.state is not State.CONNECTED:
             self._finish(None)

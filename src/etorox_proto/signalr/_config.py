@@ -6,6 +6,7 @@ All are checked when they are made and frozen afterwards; no `repr` shows a toke
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -126,6 +127,11 @@ class ServerConfig:
         serves: whether there is a hub at this path (percent-encoded, without `/negotiate` and query); every other
             path is answered with 404.
         encodings: those of hub messages that clients may choose from, `"json"` and `"messagepack"`.
+        allowed_origins: where web pages that use the hub may come from, such as `https://app.example.com`; the server's
+            own origin is one of them if it serves pages. Those pages are told so (CORS), also that they may send
+            cookies; all others are answered with 403. Programs that name no origin are not concerned. None, the
+            default: origins are not looked at, so that pages can negotiate on the server's own origin only, but any
+            page may open a WebSocket.
         handshake_timeout: from the constructor to the handshake request.
         client_timeout: the longest silence of a client that is accepted, counted from its first ping.
         ping_interval: how often to ping.
@@ -135,6 +141,7 @@ class ServerConfig:
 
     serves: Callable[[str], bool] = _any_path
     encodings: Collection[Encoding] = ENCODINGS
+    allowed_origins: Collection[str] | None = None
     handshake_timeout: float = 15.0
     client_timeout: float = 30.0
     ping_interval: float = 15.0
@@ -145,7 +152,23 @@ class ServerConfig:
         object.__setattr__(self, "encodings", tuple(self.encodings))
         if not self.encodings or not {*self.encodings} <= {*ENCODINGS}:
             raise LocalProtocolError(f"expected encodings out of {', '.join(ENCODINGS)}, got {self.encodings!r}")
+        if self.allowed_origins is not None:
+            object.__setattr__(self, "allowed_origins", _check_origins(self.allowed_origins))
         check_seconds(self, "handshake_timeout", "client_timeout", "ping_interval", "close_timeout")
+
+
+# As browsers write it: in lower case, without a path, and without the port that is the scheme's own.
+_ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)[a-z][a-z0-9+.-]*://[^A-Z/?#@\s]+", re.ASCII)
+
+
+def _check_origins(origins: Collection[str]) -> frozenset[str]:
+    for origin in [origins] if isinstance(origins, str) else origins:
+        if isinstance(origins, str) or _ORIGIN.fullmatch(origin) is None:
+            raise LocalProtocolError(
+                "expected allowed_origins to be origins as browsers write them, such as 'https://app.example.com' or "
+                f"'http://localhost:8080', got {origin!r}"
+            )
+    return frozenset(origins)
 
 
 def check_secure(endpoint: Endpoint, *, allow_insecure: bool) -> None:

@@ -275,7 +275,14 @@ def _pieces(head: bytes, rest: bytes) -> Iterator[bytes]:
         yield rest[index : index + 1]
 
 
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 409: "Conflict"}
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+}
 
 
 _RESERVED = frozenset(

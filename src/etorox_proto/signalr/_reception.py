@@ -1,9 +1,10 @@
 """Reception: from the first bytes of a client's stream to an open WebSocket; the server's counterpart of `_opening`.
 
-Negotiate requests are answered and the upgrade is judged here. `ServerConnection` owns one `Reception` and hands it the
-bytes that arrive before the WebSocket. Timers and states are the connection's business.
+Negotiate requests are answered, pages of other origins are let in or kept out, and the upgrade is judged here.
+`ServerConnection` owns one `Reception` and hands it the bytes that arrive before the WebSocket. Timers and states are
+the connection's business.
 
-Source: SignalR specification, sections 4, 6 and 18.
+Source: SignalR specification, sections 4, 6 and 18; the Fetch standard for what browsers ask.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Reception:
         self._tokens = tokens
         self._http = HttpServer(max_head=config.limits.http_head, max_body=config.limits.http_body)
         self._connect_id: str | None = None
+        self._for_page: list[tuple[str, str]] = []
         self.served = 0
         self.is_over = False
         self.websocket: WebSocket | None = None
@@ -92,6 +94,14 @@ class Reception:
     def _serve(self, request: HttpRequest) -> bytes | None:
         path, _, query = request.target.partition("?")
         hub_path = path.removesuffix("/negotiate") or "/"
+        origin, allowed = request.header("origin"), self._config.allowed_origins
+        self._for_page = []
+        if origin is not None and allowed is not None:
+            if origin not in allowed:
+                return self._respond(403, b"This origin is not allowed.")
+            self._for_page = _headers_for_page(origin, request)
+            if request.method == "OPTIONS":
+                return self._respond(200, b"")
         if path.endswith("/negotiate") and self._config.serves(hub_path):
             if request.method != "POST":
                 return self._respond(405, b"")
@@ -122,4 +132,19 @@ class Reception:
 
     def _respond(self, status: int, body: bytes, content_type: str = "text/plain") -> bytes:
         headers = [("Content-Type", content_type)] if body else []
-        return self._http.respond(status, body, headers)
+        return self._http.respond(status, body, [*headers, *self._for_page])
+
+
+def _headers_for_page(origin: str, request: HttpRequest) -> list[tuple[str, str]]:
+    """What tells a browser that a page of this origin may ask, in answer to a preflight, and may read the answer."""
+    headers = [
+        ("Access-Control-Allow-Origin", origin),
+        # The clients ask for cookies unless told otherwise; then a browser insists on this, and on no wildcard above.
+        ("Access-Control-Allow-Credentials", "true"),
+        ("Vary", "Origin"),
+    ]
+    for asks, grants in (("method", "Methods"), ("headers", "Headers")):
+        asked = request.header(f"access-control-request-{asks}")
+        if asked is not None:
+            headers.append((f"Access-Control-Allow-{grants}", asked))
+    return headers

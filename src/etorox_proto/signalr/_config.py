@@ -65,6 +65,8 @@ class HubConfig:
         encoding: of hub messages and payloads, `"json"` or `"messagepack"`; the server must offer it.
         handles: the methods of ours, by name, whose invocations are answered with `complete`. Every other one that
             wants an answer is answered at once, with an error.
+        compression: ask the server to compress WebSocket messages (permessage-deflate); it may decline. Leave it off
+            where secrets and what others choose travel together: lengths betray what is repeated.
         skip_negotiation: open the WebSocket at once; the connection id then stays unknown.
         allow_insecure: permit `http` to hosts other than loopback.
         opening_timeout: from the constructor to the end of the WebSocket upgrade, all redirects included.
@@ -84,6 +86,7 @@ class HubConfig:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     encoding: Encoding = "json"
     handles: Collection[str] = ()
+    compression: bool = False
     skip_negotiation: bool = False
     allow_insecure: bool = False
     opening_timeout: float = 30.0
@@ -132,6 +135,7 @@ class ServerConfig:
             cookies; all others are answered with 403. Programs that name no origin are not concerned. None, the
             default: origins are not looked at, so that pages can negotiate on the server's own origin only, but any
             page may open a WebSocket.
+        compression: compress WebSocket messages with clients that ask for it; see `HubConfig`.
         handshake_timeout: from the constructor to the handshake request.
         client_timeout: the longest silence of a client that is accepted, counted from its first ping.
         ping_interval: how often to ping.
@@ -142,6 +146,7 @@ class ServerConfig:
     serves: Callable[[str], bool] = _any_path
     encodings: Collection[Encoding] = ENCODINGS
     allowed_origins: Collection[str] | None = None
+    compression: bool = False
     handshake_timeout: float = 15.0
     client_timeout: float = 30.0
     ping_interval: float = 15.0

@@ -69,6 +69,11 @@ class Machine(Generic[Event]):
         return self._last_heard
 
     @property
+    def is_compressed(self) -> bool:
+        """Whether WebSocket messages are compressed: it was configured, and the peer has agreed."""
+        return self._websocket is not None and self._websocket.is_compressed
+
+    @property
     def queued_bytes(self) -> int:
         """How many bytes wait in `data_to_send`."""
         return len(self._output)

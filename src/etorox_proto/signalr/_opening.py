@@ -103,6 +103,7 @@ class Opening:
             self._headers(with_token=not in_query),
             max_head=limits.http_head,
             max_message=limits.websocket_message,
+            compression=self._config.compression,
         )
 
     def receive_data(self, data: bytes) -> bool:

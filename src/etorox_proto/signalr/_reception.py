@@ -119,7 +119,9 @@ class Reception:
         parameters = parse_qsl(query, keep_blank_values=True)
         connect_id = next((value for name, value in parameters if name.lower() == "id"), None)
         try:
-            websocket = WebSocket.server(request, max_message=self._config.limits.websocket_message)
+            websocket = WebSocket.server(
+                request, max_message=self._config.limits.websocket_message, compression=self._config.compression
+            )
         except UpgradeFailed as error:
             return self._respond(400, str(error).encode())
         attached = self._tokens.attach(connect_id)

@@ -1,10 +1,10 @@
 """WebSocket: wsproto in quarantine.
 
-The only module that imports wsproto. Whole, bounded messages come out, and the end comes in one form only. Cured here,
-because wsproto leaves them to its caller: a bad handshake raises while a bad frame yields an event; some bad headers
-raise UnicodeDecodeError; there is no limit on a message; messages come in pieces; pings and closes are not answered;
-data after the end raises. After an error or `CloseReceived` it yields nothing more, and `close` says goodbye with the
-right code. Both roles use it. What a message holds it does not know.
+The only module that imports wsproto, but for `_deflate`, which extends it. Whole, bounded messages come out, and the
+end comes in one form only. Cured here, because wsproto leaves them to its caller: a bad handshake raises while a bad
+frame yields an event; some bad headers raise UnicodeDecodeError; there is no limit on a message; messages come in
+pieces; pings and closes are not answered; data after the end raises. After an error or `CloseReceived` it yields
+nothing more, and `close` says goodbye with the right code. Both roles use it. What a message holds it does not know.
 
 wsproto draws the key and the masks of a client from the system's entropy: the only bytes of a run that differ.
 """
@@ -27,9 +27,11 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
+from wsproto.extensions import Extension
 from wsproto.utilities import LocalProtocolError as WsLocalError
 from wsproto.utilities import RemoteProtocolError as WsRemoteError
 
+from etorox_proto.signalr._deflate import PerMessageDeflate
 from etorox_proto.signalr._errors import LimitExceeded, RemoteProtocolError, UpgradeFailed
 from etorox_proto.signalr._http import HeadGate, HttpRequest
 
@@ -60,8 +62,9 @@ class WebSocket:
     `output` gathers what must be sent, in order; whoever drives it takes the bytes from there.
     """
 
-    def __init__(self, ws: WSConnection, *, max_head: int, max_message: int) -> None:
+    def __init__(self, ws: WSConnection, *, max_head: int, max_message: int, compression: bool) -> None:
         self._ws = ws
+        self._deflate = PerMessageDeflate(max_message=max_message) if compression else None
         self._gate: HeadGate | None = HeadGate(max_head)
         self._max_message = max_message
         self._message = bytearray()
@@ -73,16 +76,25 @@ class WebSocket:
 
     @classmethod
     def client(
-        cls, host: str, target: str, headers: Iterable[tuple[str, str]], *, max_head: int, max_message: int
+        cls,
+        host: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        *,
+        max_head: int,
+        max_message: int,
+        compression: bool = False,
     ) -> WebSocket:
         """The client's end; its request is in `output`. Headers have been checked before."""
-        websocket = cls(WSConnection(ConnectionType.CLIENT), max_head=max_head, max_message=max_message)
+        ws = WSConnection(ConnectionType.CLIENT)
+        websocket = cls(ws, max_head=max_head, max_message=max_message, compression=compression)
         extra = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
-        websocket._send(Request(host=host, target=target, extra_headers=extra))
+        request = Request(host=host, target=target, extensions=websocket._extensions, extra_headers=extra)
+        websocket._send(request)
         return websocket
 
     @classmethod
-    def server(cls, request: HttpRequest, *, max_message: int) -> WebSocket:
+    def server(cls, request: HttpRequest, *, max_message: int, compression: bool = False) -> WebSocket:
         """The server's end of an upgrade request that was read elsewhere; its acceptance is in `output`.
 
         Raises:
@@ -91,12 +103,13 @@ class WebSocket:
         if request.header("host") is None:
             # HTTP/1.0 permits it; wsproto would raise an error of h11's.
             raise UpgradeFailed("expected a WebSocket handshake with a Host header, got one without", status=400)
-        websocket = cls(WSConnection(ConnectionType.SERVER), max_head=1, max_message=max_message)
+        ws = WSConnection(ConnectionType.SERVER)
+        websocket = cls(ws, max_head=1, max_message=max_message, compression=compression)
         websocket._gate = None
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         try:
             websocket._ws.initiate_upgrade_connection(headers, request.target)
-            websocket._send(AcceptConnection())
+            websocket._send(AcceptConnection(extensions=websocket._extensions))
         except (WsRemoteError, WsLocalError, UnicodeError, ValueError) as error:
             raise UpgradeFailed(f"expected a WebSocket handshake: {error}", status=400) from None
         return websocket
@@ -105,6 +118,15 @@ class WebSocket:
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return self._ws.state is ConnectionState.OPEN and not self._done
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether both sides have agreed to compress messages."""
+        return self._deflate is not None and self._deflate.enabled()
+
+    @property
+    def _extensions(self) -> list[Extension]:
+        return [] if self._deflate is None else [self._deflate]
 
     def send_message(self, payload: bytes, *, binary: bool = False) -> None:
         """Queue one message, by default a text message, whose payload is UTF-8. Only while `is_open`."""
@@ -190,7 +212,7 @@ class WebSocket:
         if len(self._message) + len(piece) > self._max_message:
             self._done = True
             self._close_code = TOO_BIG
-            raise LimitExceeded("websocket_message", self._max_message, "a WebSocket message")
+            raise self._too_long()
         if not event.message_finished:
             self._message += piece
             return None
@@ -204,11 +226,17 @@ class WebSocket:
             # No close frame came: this is how wsproto reports a bad frame. Its text may depend on the chunks.
             self._done = True
             self._close_code = event.code
-            detail = "text that is not UTF-8" if event.code == NOT_UTF8 else event.reason or "another"
+            if event.code == TOO_BIG:
+                raise self._too_long()  # so the extension says it; wsproto by itself has no limit
+            fault = None if self._deflate is None else self._deflate.fault
+            detail = fault or ("text that is not UTF-8" if event.code == NOT_UTF8 else event.reason or "another")
             raise RemoteProtocolError("a WebSocket frame as in RFC 6455", detail)
         self._done = True
         self._close_code = event.code
         return CloseReceived(int(event.code), event.reason or "")
+
+    def _too_long(self) -> LimitExceeded:
+        return LimitExceeded("websocket_message", self._max_message, "a WebSocket message")
 
     def _rejected(self) -> None:
         assert self._rejection is not None, "a body belongs to a rejection"

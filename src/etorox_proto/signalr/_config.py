@@ -61,7 +61,10 @@ class HubConfig:
             negotiation before it; a token that came with a redirect takes its place, and then it is not asked again.
             It must not wait. What it raises ends the connection, with `AccessTokenFailed`.
         access_token_in_query: send it with the WebSocket as the query parameter `access_token` instead.
-        headers: further HTTP headers, sent with negotiation and with the WebSocket.
+        headers: further HTTP headers, sent with negotiation and with the WebSocket, after redirects too. Yours take
+            the place of `X-Requested-With`. An `Authorization` of yours goes with no `access_token`; one that a
+            redirect brings takes its place. What says how the connection is used (`Host`, `Upgrade`,
+            `Sec-WebSocket-Key` and the like) is refused.
         encoding: of hub messages and payloads, `"json"` or `"messagepack"`; the server must offer it.
         handles: the methods of ours, by name, whose invocations are answered with `complete`. Every other one that
             wants an answer is answered at once, with an error.
@@ -108,6 +111,8 @@ class HubConfig:
         object.__setattr__(self, "handles", frozenset(self.handles))
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
         check_headers(self.headers.items())
+        if self.access_token is not None and any(name.lower() == "authorization" for name in self.headers):
+            raise LocalProtocolError("expected either access_token or an Authorization header, got both")
         if self.encoding not in ENCODINGS:
             raise LocalProtocolError(f"expected encoding to be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
         token: object = self.access_token

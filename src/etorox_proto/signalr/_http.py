@@ -289,12 +289,12 @@ _RESERVED = frozenset(
     {
         "connection",
         "content-length",
+        "expect",
         "host",
-        "sec-websocket-accept",
-        "sec-websocket-extensions",
-        "sec-websocket-key",
-        "sec-websocket-protocol",
-        "sec-websocket-version",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
         "transfer-encoding",
         "upgrade",
     }
@@ -305,11 +305,13 @@ def check_headers(headers: Headers) -> None:
     """Refuse headers that HTTP cannot carry, before anything is sent.
 
     Raises:
-        LocalProtocolError: a name or value holds characters that HTTP does not allow, or the header is one that this
-            library sets. Values are not repeated.
+        LocalProtocolError: a name or value is no text or holds characters that HTTP does not allow, or the header is
+            one that says how this connection is used, which is the library's to set. Values are not repeated.
     """
     for name, value in headers:
-        if name.lower() in _RESERVED:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise LocalProtocolError(f"expected headers as texts by texts, got something else: {name!r}")
+        if name.lower() in _RESERVED or name.lower().startswith("sec-websocket-"):
             raise LocalProtocolError(f"expected headers of your own, got {name!r}, which this library sets itself")
         try:
             h11.Request(method="GET", target="/", headers=[("Host", "h"), (name, value)])

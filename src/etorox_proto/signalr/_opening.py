@@ -39,7 +39,9 @@ class Opening:
         token = config.access_token
         self._token_source = token if callable(token) else None
         self._access_token = None if callable(token) else token
+        # Everything that was ever sent as a credential, for `secrets`; of a header without its scheme.
         self._tokens = [self._access_token]
+        self._tokens += [v.partition(" ")[2] or v for k, v in config.headers.items() if k.lower() == "authorization"]
         self._connect_id: str | None = None
         self._redirects = 0
         self._exchange: HttpExchange | None = None
@@ -138,13 +140,13 @@ class Opening:
         try:
             endpoint = parse_endpoint(url)
             check_secure(endpoint, allow_insecure=self._config.allow_insecure)
-            if access_token is not None:
+            if access_token:
                 check_headers([("Authorization", f"Bearer {access_token}")])
         except LocalProtocolError as error:
             # What would be the user's mistake in a configuration is the server's in a redirect.
             raise NegotiationFailed(f"the server redirects to where this client does not go: {error}") from None
         self._endpoint = endpoint
-        if access_token is not None:
+        if access_token:
             self._token_source = None
             self._access_token = access_token
             self._tokens.append(access_token)
@@ -164,9 +166,14 @@ class Opening:
         self._tokens.append(token)
 
     def _headers(self, *, with_token: bool) -> list[tuple[str, str]]:
-        headers = [("X-Requested-With", "XMLHttpRequest"), *self._config.headers.items()]
-        if with_token and self._access_token is not None:
-            headers.append(("Authorization", f"Bearer {self._access_token}"))
+        headers = [*self._config.headers.items()]
+        if all(name.lower() != "x-requested-with" for name, _ in headers):
+            headers.insert(0, ("X-Requested-With", "XMLHttpRequest"))
+        if self._access_token is not None:
+            # Only a redirect brings one where the user has set the header.
+            headers = [(name, value) for name, value in headers if name.lower() != "authorization"]
+            if with_token:
+                headers.append(("Authorization", f"Bearer {self._access_token}"))
         return headers
 
 

@@ -124,7 +124,7 @@ class ExchangeConnection:
         match self._hub.state:
             case State.NEGOTIATING | State.UPGRADING | State.HANDSHAKING:
                 return ExchangeState.CONNECTING
-            case State.CONNECTED:
+            case State.CONNECTED | State.RESUMING:
                 return ExchangeState.READY if self._is_ready else ExchangeState.AUTHENTICATING
             case State.CLOSING:
                 return ExchangeState.CLOSING

@@ -2,7 +2,8 @@
 
 `Conversation` interprets the steps: it plays the application and the clock, and a `ScriptedHub` of h11 and wsproto is
 the server. One connection object is one attempt, so "reconnecting" reads here as: closed, with an error that may be
-retried.
+retried. Where the flows of stateful reconnect send and receive messages of calls that nobody made, a call of `raw` with
+the message as its argument travels instead: such messages are counted by their kind and not by what they mean.
 """
 
 from __future__ import annotations
@@ -26,27 +27,22 @@ from etorox_proto.signalr import (
 from peers import ScriptedHub, read_json
 from vectors import Case, Vectors
 
-STATEFUL = "stateful reconnect is not offered"
 FLOWS = Vectors(
     "flows",
     not_yet={
         "flow-051": "delays between attempts belong to the layer that makes them",
         "flow-055": "stopping between attempts belongs to the layer that makes them",
-        "flow-063": STATEFUL,
-        "flow-065": STATEFUL,
-        "flow-067": STATEFUL,
-        "flow-069": STATEFUL,
-        "flow-071": STATEFUL,
     },
 )
 
 # The wire's spelling of the vectors' normal form.
 TYPES = {"invocation": 1, "stream_item": 2, "completion": 3, "stream_invocation": 4, "cancel_invocation": 5}
-TYPES |= {"ping": 6, "close": 7}
+TYPES |= {"ping": 6, "close": 7, "ack": 8, "sequence": 9}
 NAMES = {
     "invocation_id": "invocationId",
     "stream_ids": "streamIds",
     "allow_reconnect": "allowReconnect",
+    "sequence_id": "sequenceId",
 }
 
 
@@ -55,7 +51,10 @@ class Conversation:
 
     def __init__(self, flow: Case) -> None:
         self.setup, _, policy = flow["setup"].partition(", ")
-        assert policy in {"", "default reconnect policy", "reconnect policy with no delays"}
+        self.is_stateful = policy == "stateful reconnect agreed"
+        assert policy in {
+            *("", "default reconnect policy", "reconnect policy with no delays", "stateful reconnect agreed")
+        }
         # An application says beforehand what it answers; the flows say it when they register their handlers.
         commands = [step["app"] for step in flow["steps"] if "app" in step]
         self.handlers = {
@@ -67,7 +66,8 @@ class Conversation:
             handles=self.handlers,
             url=flow.get("endpoint", "https://host.example/hub"),
             access_token=flow.get("access_token"),
-            skip_negotiation=self.setup != "disconnected",
+            skip_negotiation=self.setup != "disconnected" and not self.is_stateful,
+            stateful_reconnect=self.is_stateful,
             allow_insecure=True,
         )
         self.connection = HubConnection(config, now=0)
@@ -78,10 +78,19 @@ class Conversation:
         self.outbox: list[Case] = []
         self.recent: list[Case] = []
         if self.setup == "connected":
+            if self.is_stateful:
+                self.agree()
             self.hub.connect()
             assert self.sent_messages() == [{"type": 6}]
         else:
             assert self.setup in {"connecting", "disconnected"}
+
+    def agree(self) -> None:
+        """Negotiate that the connection can be resumed."""
+        assert self.hub.take_request().url.endswith("&useStatefulReconnect=true")
+        offers = [{"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}]
+        answer = {"connectionId": "1", "availableTransports": offers, "useStatefulReconnect": True}
+        self.hub.respond(200, json.dumps(answer).encode())
 
     def sent_messages(self) -> list[Case]:
         """What the client sent since the last look."""
@@ -99,7 +108,7 @@ class Conversation:
                     for _ in range(times):
                         self.run(inner)
                 case {"sent": message}:
-                    self.take_sent(self.on_wire(message), optional=step.get("optional", False))
+                    self.take_sent(self.travelling(message), optional=step.get("optional", False))
                 case {"sent_wire": text, "compare": "json"}:
                     self.take_sent(read_json(text.removesuffix("\x1e")), optional=False)
                 case {"sent_error_completion": {"invocation_id": invocation_id}}:
@@ -119,11 +128,11 @@ class Conversation:
             case {"app": command}:
                 self.command(command)
             case {"received": messages}:
-                hub.send(*(self.on_wire(message) for message in messages))
+                hub.send(*map(self.travelling, messages))
                 self.answer()
             case {"received_wire": text}:
                 hub.send(text)
-            case {"transport": "open"}:
+            case {"transport": "open" | "restored"}:
                 hub.open()
                 hub.accept()
             case {"transport": "lost"}:
@@ -156,6 +165,8 @@ class Conversation:
                 self.uploads |= zip(uploads, self.calls[name].uploads, strict=True)
             case {"call": "upload_item", "of": name, "item": item}:
                 assert connection.send_item(self.uploads[name], item, now=now)
+            case {"call": "raw_send", "message": message}:
+                connection.send("raw", [message], now=now)
             case {"call": "send", "target": target, "arguments": arguments}:
                 connection.send(target, arguments, now=now)
             case {"call": "cancel", "of": name}:
@@ -183,6 +194,11 @@ class Conversation:
             return
         message = self.outbox.pop(0)
         assert without_empty(message) == without_empty(expected)
+
+    def travelling(self, message: Case) -> Case:
+        if self.is_stateful and message["type"] in {"stream_item", "completion"}:
+            return {"type": 1, "target": "raw", "arguments": [message]}
+        return self.on_wire(message)
 
     def on_wire(self, message: Case) -> Case:
         """A message in normal form as the JSON object that travels."""
@@ -218,6 +234,10 @@ class Conversation:
             case {"event": "invocation", "target": target, "arguments": arguments}:
                 (event,) = self.hub.found(InvocationReceived)
                 assert (event.target, event.arguments) == (target, arguments)
+            case {"delivered": messages}:
+                # What came before the line broke was delivered then.
+                (_, *events) = self.hub.found(InvocationReceived)
+                assert [event.arguments[0] for event in events] == messages
             case {"distinct_ids": ids}:
                 assert len({*map(self.named, ids)}) == len(ids)
             case {"sends": "nothing"}:

@@ -63,8 +63,8 @@ def test_urls_are_made(case: Case) -> None:
     endpoint = parse_endpoint(message["endpoint"])
     match message["type"]:
         case "negotiate_request":
-            assert not message["use_stateful_reconnect"], "stateful reconnect is not offered"
-            url = endpoint.origin + endpoint.negotiate_target()
+            wanted = message["use_stateful_reconnect"]
+            url = endpoint.origin + endpoint.negotiate_target(stateful_reconnect=wanted)
         case "connect_request":
             url = endpoint.origin + endpoint.websocket_target(message["connect_id"])
         case _:

@@ -50,11 +50,11 @@ class Call:
         target: the method's name.
         streaming: whether it is a stream.
         decode: makes a result or item of its undecoded payload.
-        queued_at: how many bytes the connection had sent or queued before this call.
+        number: which of the messages that count (section 16) it is, on its connection.
         uploads: the streams that the application sends with it, in the order of the method's arguments.
     """
 
-    __slots__ = ("decode", "invocation_id", "queued_at", "streaming", "target", "uploads")
+    __slots__ = ("decode", "invocation_id", "number", "streaming", "target", "uploads")
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class Call:
         *,
         streaming: bool,
         decode: Callable[[msgspec.Raw], Any],
-        queued_at: int,
+        number: int,
         uploads: tuple[Upload, ...] = (),
     ) -> None:
         self.invocation_id = invocation_id
         self.target = target
         self.streaming = streaming
         self.decode = decode
-        self.queued_at = queued_at
+        self.number = number
         self.uploads = uploads
 
     def __repr__(self) -> str:

@@ -5,7 +5,7 @@ class docstring. It wires the layers (`_opening`, `_websocket`, `_codec`, `_call
 `Peer`; what an application asks of a connected hub is in `_hub_commands`. It knows no socket, no clock, and nothing of
 what the methods of a hub mean.
 
-Source: SignalR specification, sections 3 to 7 and 13 and 14.
+Source: SignalR specification, sections 3 to 7, 13, 14 and 16.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ import msgspec
 
 from etorox_proto.signalr._codec import new_codec
 from etorox_proto.signalr._config import HubConfig
-from etorox_proto.signalr._errors import ConnectionFailed, ConnectionLost, RemoteProtocolError, ServerClosed, TimedOut
+from etorox_proto.signalr._errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    RemoteProtocolError,
+    ServerClosed,
+    TimedOut,
+    UpgradeFailed,
+)
 from etorox_proto.signalr._events import Connected
 from etorox_proto.signalr._hub_commands import HubCommands
 from etorox_proto.signalr._json import encode_handshake_request, parse_handshake_response
@@ -38,6 +45,7 @@ from etorox_proto.signalr._messages import (
 )
 from etorox_proto.signalr._messages import Sequence as SequenceMessage
 from etorox_proto.signalr._opening import Opening
+from etorox_proto.signalr._replay import Replay
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._websocket import CloseReceived, Opened
 
@@ -56,7 +64,7 @@ class HubConnection(HubCommands):
     - The machine tells the world: `data_to_send`, `next_event`, `deadline`.
     - The application asks: `invoke`, `stream`, `send`, `send_item`, `end_upload`, `cancel`, `complete`, `close`. These
       check, then act; a refused one raises `LocalProtocolError` and changes nothing.
-    - Anyone looks: `state`, `connection_id`, `pending_calls`, `ignored`.
+    - Anyone looks: `state`, `connection_id`, `pending_calls`, `ignored`, `is_stateful`, `unacknowledged_bytes`.
 
     Drain before you feed: after any input or command send `data_to_send()`, take `next_event()` until it is None, and
     only then wait for bytes until `deadline`. `now` is seconds of one monotonic clock, from any origin.
@@ -69,7 +77,8 @@ class HubConnection(HubCommands):
             anything that the server sent behind its handshake is looked at. For layers that say something first; a
             `ConnectionFailed` that it raises ends the connection.
 
-    The first event is `Dial`, the last is `Closed`, and afterwards the object is inert.
+    The first event is `Dial`, the last is `Closed`, and afterwards the object is inert. Where the server has granted
+    stateful reconnect, the loss of the stream is answered with another `Dial`, and commands go on being accepted.
     """
 
     def __init__(
@@ -138,7 +147,7 @@ class HubConnection(HubCommands):
             return
         try:
             if not data:
-                self._receive_end()
+                self._receive_end(now)
             elif not self._stream_is_open:
                 pass  # the rest of a stream that has been given up for the one to dial
             elif self._opening.negotiating:
@@ -154,9 +163,11 @@ class HubConnection(HubCommands):
             match timer:
                 case Timer.PING:
                     self._ping(now)
+                case Timer.ACK:
+                    self._acknowledge(now)
                 case Timer.CLOSING:
                     self._finish(None)
-                case Timer.OPENING | Timer.HANDSHAKE | Timer.SILENCE:
+                case Timer.OPENING | Timer.HANDSHAKE | Timer.RESUMING | Timer.SILENCE:
                     self._fail(self._timed_out(timer))
             if self.state is State.CLOSED:
                 return
@@ -168,7 +179,7 @@ class HubConnection(HubCommands):
 
         Pending calls are settled at once, with `CallLost`. A connected hub gets a Close message and a WebSocket close
         frame, and has `close_timeout` seconds to answer; `Closed` follows, without an error, at the latest then. What
-        it sends meanwhile is dropped.
+        it sends meanwhile is dropped. While the connection is being resumed nobody is waited for.
 
         Args:
             wait: whether to wait for the answer. If not, `Closed` follows at once.
@@ -177,11 +188,11 @@ class HubConnection(HubCommands):
         if self.state is State.CONNECTED:
             self._say_goodbye(Close(), now)
         if self.state is not State.CLOSED and not (wait and self.state is State.CLOSING):
-            self._finish(None)
+            self._finish(None, Close() if self.state is State.RESUMING else None)
 
     # ------------------------------------------------------------------------------------------- receiving
 
-    def _receive_end(self) -> None:
+    def _receive_end(self, now: float) -> None:
         was_open, self._stream_is_open = self._stream_is_open, False
         if not was_open:
             raise ConnectionLost(f"the byte stream to {self._opening.origin} could not be opened")
@@ -190,6 +201,11 @@ class HubConnection(HubCommands):
             return
         assert self._websocket is not None, "an open stream carries negotiation or a WebSocket"
         self._websocket.receive_end()
+        if self.is_stateful and self.state is State.CONNECTED:
+            self._let_go()
+            self._timers.set(Timer.RESUMING, now + self._config.opening_timeout)
+            self._events.append(self._opening.dial())
+            return
         raise ConnectionLost(f"the server ended the byte stream without a goodbye (while {self.state.value})")
 
     def _negotiate(self, data: bytes) -> None:
@@ -207,7 +223,10 @@ class HubConnection(HubCommands):
             if isinstance(event, bytes):
                 self._receive_message(event, now)
             elif isinstance(event, Opened):
-                self._shake_hands(now)
+                if self.state is State.RESUMING:
+                    self._take_up(now)
+                else:
+                    self._shake_hands(now)
             else:
                 self._receive_close(event)
         self._collect()
@@ -224,9 +243,11 @@ class HubConnection(HubCommands):
             parse_handshake_response(handshake)
             self._connected(now)
         for record in self._records.read(data):
-            self._receive_hub_message(self._codec.decode(record))
-            if self._outbox:
-                self._post(now)
+            message = self._codec.decode(record)
+            if self._replay is None or self._is_new(message, now):
+                self._receive_hub_message(message)
+                if self._outbox:
+                    self._post(now)
 
     def _receive_hub_message(self, message: HubMessage) -> None:
         match message:
@@ -244,6 +265,8 @@ class HubConnection(HubCommands):
                 raise ServerClosed(message.error, allow_reconnect=message.allow_reconnect)
             case UnknownMessage():
                 self._ignored["unknown_type"] += 1
+            case Ack() | SequenceMessage() if self.is_stateful:
+                pass  # heard of already
             case StreamInvocation() | CancelInvocation() | Ack() | SequenceMessage():
                 self._ignore("unsupported", f"a {type(message).__name__}, which no server sends here")
             case _:
@@ -273,10 +296,13 @@ class HubConnection(HubCommands):
         self._life.enter(State.HANDSHAKING)
         self._timers.stop(Timer.OPENING)
         self._timers.set(Timer.HANDSHAKE, now + self._config.handshake_timeout)
-        self._websocket.send_message(encode_handshake_request(self._codec.name, 1))
+        version = 2 if self._opening.is_stateful else 1
+        self._websocket.send_message(encode_handshake_request(self._codec.name, version))
 
     def _connected(self, now: float) -> None:
         self._life.enter(State.CONNECTED)
+        if self._opening.is_stateful:
+            self._replay = Replay()
         self._timers.stop(Timer.HANDSHAKE)
         self._heard(now, self._config.server_timeout)
         self._ping(now)
@@ -294,6 +320,8 @@ class HubConnection(HubCommands):
     # --------------------------------------------------------------------------------------------- the end
 
     def _fail(self, error: ConnectionFailed) -> None:
+        if self.state is State.RESUMING and isinstance(error, ConnectionLost | UpgradeFailed | TimedOut):
+            error = ConnectionLost(f"the byte stream was lost, and the connection could not be resumed: {error}")
         error.redact(*self._opening.secrets)
         super()._fail(error)
 
@@ -301,6 +329,8 @@ class HubConnection(HubCommands):
         config = self._config
         if timer is Timer.HANDSHAKE:
             return TimedOut("handshake", config.handshake_timeout, "the server did not answer the handshake")
+        if timer is Timer.RESUMING:
+            return TimedOut("resuming", config.opening_timeout, "nobody took it up")
         if timer is Timer.SILENCE:
             return TimedOut("silence", config.server_timeout, "nothing came from the server")
         if not self._stream_is_open:

@@ -30,6 +30,8 @@ class Limits:
         http_body: bytes of one HTTP body.
         pending_calls: calls and streams that are not settled; one more is refused with `LocalProtocolError`.
         queued_bytes: bytes waiting in `data_to_send`; a command that would exceed it is refused.
+        unacknowledged_bytes: bytes kept for stateful reconnect until the peer acknowledges them; a command that comes
+            when there are so many or more is refused. Nothing else is bound by it.
     """
 
     record: int = 1_048_576
@@ -38,6 +40,7 @@ class Limits:
     http_body: int = 65_536
     pending_calls: int = 1_000
     queued_bytes: int = 4_194_304
+    unacknowledged_bytes: int = 100_000
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -71,8 +74,12 @@ class HubConfig:
         compression: ask the server to compress WebSocket messages (permessage-deflate); it may decline. Leave it off
             where secrets and what others choose travel together: lengths betray what is repeated.
         skip_negotiation: open the WebSocket at once; the connection id then stays unknown.
+        stateful_reconnect: ask the server to keep the connection when its stream is lost, and resume it on another
+            one. A server that does not grant it is used without; `HubConnection.is_stateful` tells. It needs
+            negotiation, so it does not go together with `skip_negotiation`.
         allow_insecure: permit `http` to hosts other than loopback.
-        opening_timeout: from the constructor to the end of the WebSocket upgrade, all redirects included.
+        opening_timeout: from the constructor to the end of the WebSocket upgrade, all redirects included; and from the
+            loss of a stream until the connection is resumed on another.
         handshake_timeout: from the handshake request to its response.
         server_timeout: the longest silence of the server that is accepted.
         ping_interval: how often to ping.
@@ -91,6 +98,7 @@ class HubConfig:
     handles: Collection[str] = ()
     compression: bool = False
     skip_negotiation: bool = False
+    stateful_reconnect: bool = False
     allow_insecure: bool = False
     opening_timeout: float = 30.0
     handshake_timeout: float = 15.0
@@ -106,6 +114,11 @@ class HubConfig:
         endpoint = parse_endpoint(self.url)
         check_secure(endpoint, allow_insecure=self.allow_insecure)
         object.__setattr__(self, "endpoint", endpoint)
+        if self.stateful_reconnect and self.skip_negotiation:
+            raise LocalProtocolError(
+                "expected stateful_reconnect or skip_negotiation, got both: what is resumed is found by the secret "
+                "name that negotiation gives"
+            )
         if isinstance(self.handles, str):
             raise LocalProtocolError(f"expected names of methods in handles, got the text {self.handles!r}")
         object.__setattr__(self, "handles", frozenset(self.handles))

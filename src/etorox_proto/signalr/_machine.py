@@ -1,8 +1,9 @@
 """What both roles share: the outlets, the timers, the pings, and the end.
 
 `Machine` is the frame of `HubConnection` and `ServerConnection`. It owns the queues of bytes and events, the timer
-table and the state, and guarantees that `Closed` comes once and last and that the object is inert afterwards. What is
-received and what it means is the business of the two roles.
+table and the state, and guarantees that `Closed` comes once and last and that the object is inert afterwards. Where
+both sides agreed on stateful reconnect it lets go of a lost stream and says again on the next what the peer may not
+have; where that comes from the roles know. What is received and what it means is their business too.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ from etorox_proto.signalr._errors import (
 )
 from etorox_proto.signalr._events import Closed
 from etorox_proto.signalr._framing import HandshakeReader
-from etorox_proto.signalr._messages import Close, HubMessage, Ping
+from etorox_proto.signalr._messages import Ack, Close, Counted, HubMessage, Ping
+from etorox_proto.signalr._messages import Sequence as SequenceMessage
+from etorox_proto.signalr._replay import Replay
 from etorox_proto.signalr._state import Lifecycle, State, Timer, TimerTable
 from etorox_proto.signalr._websocket import WebSocket
 
 __all__ = ["Machine"]
 
 Event = TypeVar("Event")
+
+# At most one Ack in so many seconds.
+ACK_INTERVAL = 1.0
 
 
 class Machine(Generic[Event]):
@@ -44,7 +50,9 @@ class Machine(Generic[Event]):
         self._timers = TimerTable()
         self._events: deque[Event | Closed] = deque()
         self._output = bytearray()
-        self._flushed = 0  # bytes handed out so far, to tell what cannot have been sent
+        self._numbered = 0  # how many messages that count there are
+        self._handed_out = 0  # how many of them have left this object, be it in part
+        self._replay: Replay | None = None  # where both sides have agreed to resume
         self._stream_is_open = False
         self._websocket: WebSocket | None = None
         self._is_reading = True
@@ -78,6 +86,16 @@ class Machine(Generic[Event]):
         """How many bytes wait in `data_to_send`."""
         return len(self._output)
 
+    @property
+    def is_stateful(self) -> bool:
+        """Whether both sides have agreed that the connection outlives its stream; known from `Connected` on."""
+        return self._replay is not None
+
+    @property
+    def unacknowledged_bytes(self) -> int:
+        """How many bytes are kept until the peer acknowledges them; always 0 unless `is_stateful`."""
+        return 0 if self._replay is None else self._replay.held_bytes
+
     # ------------------------------------------------------------------------- the world tells the machine
 
     def reading_paused(self, now: float) -> None:
@@ -102,7 +120,8 @@ class Machine(Generic[Event]):
         """All bytes that wait to be sent; they are handed out once."""
         data = bytes(self._output)
         self._output.clear()
-        self._flushed += len(data)
+        if self._carries:
+            self._handed_out = self._numbered
         return data
 
     def next_event(self) -> Event | Closed | None:
@@ -123,7 +142,43 @@ class Machine(Generic[Event]):
         if self._is_reading:
             self._timers.set(Timer.SILENCE, now + patience)
 
+    def _is_new(self, message: HubMessage, now: float) -> bool:
+        """Whether a message of a stateful connection is to be looked at; not so if it was before.
+
+        Raises:
+            RemoteProtocolError: the peer's numbers do not fit ours.
+        """
+        assert self._replay is not None, "only these connections number their messages"
+        match message:
+            case Ack():
+                self._replay.receive_ack(message.sequence_id)
+            case SequenceMessage():
+                self._replay.receive_sequence(message.sequence_id)
+                self._owe_ack(now)
+                if self.state is State.RESUMING:
+                    self._life.enter(State.CONNECTED)
+                    self._timers.stop(Timer.RESUMING)
+                    if self._patience is not None:
+                        self._heard(now, self._patience)
+            case Counted():
+                is_new = self._replay.receive()
+                self._owe_ack(now)
+                return is_new
+            case _:
+                pass
+        return True
+
+    def _owe_ack(self, now: float) -> None:
+        assert self._replay is not None, "only these connections acknowledge"
+        if self._replay.owes_ack and Timer.ACK not in self._timers:
+            self._timers.set(Timer.ACK, _later(now, ACK_INTERVAL))
+
     # --------------------------------------------------------------------------------------------- sending
+
+    @property
+    def _carries(self) -> bool:
+        """Whether hub messages can be sent."""
+        return self._websocket is not None and self._websocket.is_open
 
     def _speak(self, codec: Codec) -> None:
         """Read and write hub messages in this encoding from now on."""
@@ -133,7 +188,7 @@ class Machine(Generic[Event]):
     def _check_connected(self, command: str) -> None:
         if self.state in {State.CLOSING, State.CLOSED}:
             raise ConnectionClosed(f"expected a connection for {command}, got one that is {self.state.value}")
-        if self.state is not State.CONNECTED:
+        if self.state not in {State.CONNECTED, State.RESUMING}:
             raise LocalProtocolError(
                 f"expected a connected hub for {command}, it is still {self.state.value}; wait for Connected"
             )
@@ -143,28 +198,47 @@ class Machine(Generic[Event]):
         allowed = self._limits.queued_bytes
         try:
             record = self._codec.encode(message)
+            if self.unacknowledged_bytes >= self._limits.unacknowledged_bytes:
+                raise LocalProtocolError(
+                    f"expected fewer than {self._limits.unacknowledged_bytes} bytes that the peer has not acknowledged "
+                    f"(Limits.unacknowledged_bytes), there are {self.unacknowledged_bytes}; wait for the peer, as "
+                    "unacknowledged_bytes tells"
+                )
             if len(self._output) + len(record) > allowed:
                 raise LocalProtocolError(
                     f"expected at most {allowed} bytes waiting (Limits.queued_bytes), got more; send data_to_send() "
                     "first"
                 )
-            self._write_record(record)
+            self._write_counted(record)
         except UnicodeError:
             raise LocalProtocolError("expected text that UTF-8 can carry, got something else") from None
 
     def _write(self, message: HubMessage) -> None:
         self._write_record(self._codec.encode(message))
 
+    def _write_counted(self, record: bytes, *, is_answer: bool = False) -> None:
+        self._numbered += 1
+        if self._replay is not None:
+            self._replay.keep(record, is_answer=is_answer)
+        self._write_record(record)
+
     def _write_record(self, record: bytes) -> None:
-        assert self._websocket is not None, "hub messages travel on a WebSocket"
-        if self._websocket.is_open:
+        if self._websocket is not None and self._websocket.is_open:
             self._websocket.send_message(record, binary=self._codec.binary)
             self._collect()
 
+    def _sent(self, now: float) -> None:
+        """Something was sent; a role may want to know."""
+
     def _ping(self, now: float) -> None:
-        # Forward even where a float of that size cannot hold the sum, or the driver's loop would not end.
-        self._timers.set(Timer.PING, max(now + self._ping_interval, math.nextafter(now, math.inf)))
+        self._timers.set(Timer.PING, _later(now, self._ping_interval))
         self._write(Ping())
+
+    def _acknowledge(self, now: float) -> None:
+        assert self._replay is not None, "only these connections acknowledge"
+        self._timers.stop(Timer.ACK)
+        self._write(Ack(sequence_id=self._replay.acknowledge()))
+        self._sent(now)
 
     def _collect(self) -> None:
         """Move what the WebSocket has to send behind what waits already."""
@@ -175,8 +249,32 @@ class Machine(Generic[Event]):
     def _check_answers(self) -> None:
         """Stop a peer that makes us answer (pings, invocations) and does not read the answers."""
         allowed = 2 * self._limits.queued_bytes
-        if len(self._output) > allowed:
+        # What is said again on a fresh stream, frames included, is none of the peer's doing.
+        if len(self._output) > allowed + 2 * self.unacknowledged_bytes:
             raise LimitExceeded("queued_bytes", allowed, "answers waiting to be sent")
+        allowed = self._limits.unacknowledged_bytes
+        if self._replay is not None and self._replay.answer_bytes > allowed:
+            raise LimitExceeded("unacknowledged_bytes", allowed, "answers waiting to be acknowledged")
+
+    # ------------------------------------------------------------------------------------- a stream after another
+
+    def _let_go(self) -> None:
+        """The stream is lost and the connection is not: forget what was under way, which will be said again."""
+        self._websocket = None
+        self._output.clear()
+        self._records = self._codec.reader(self._limits.record)
+        self._timers.stop(Timer.SILENCE, Timer.PING, Timer.ACK)
+        if self.state is State.CONNECTED:
+            self._life.enter(State.RESUMING)
+
+    def _take_up(self, now: float) -> None:
+        """Another WebSocket is open: say first what number follows, then what the peer may not have."""
+        assert self._replay is not None, "only such a connection has a second WebSocket"
+        number, records = self._replay.begin_again()
+        self._write(SequenceMessage(sequence_id=number))
+        for record in records:
+            self._write_record(record)
+        self._timers.set(Timer.PING, _later(now, self._ping_interval))
 
     # --------------------------------------------------------------------------------------------- the end
 
@@ -204,7 +302,7 @@ class Machine(Generic[Event]):
 
     def _finish(self, error: ConnectionFailed | None, goodbye: Close | None = None) -> None:
         """End the connection now. Nothing is sent on a stream that the peer has ended."""
-        self._settle(error, still_flushed=False)
+        self._settle(error, still_flushed=self._carries and len(self._output) > 0)
         if self._websocket is not None and self._stream_is_open:
             if goodbye is not None:
                 self._write(goodbye)
@@ -216,3 +314,8 @@ class Machine(Generic[Event]):
 
     def _settle(self, reason: ConnectionFailed | None, *, still_flushed: bool) -> None:
         """Settle what is pending. `still_flushed`: whether the bytes that wait will be sent all the same."""
+
+
+def _later(now: float, seconds: float) -> float:
+    """Forward even where a float of that size cannot hold the sum, or the driver's loop would not end."""
+    return max(now + seconds, math.nextafter(now, math.inf))

@@ -19,6 +19,7 @@ __all__ = [
     "CancelInvocation",
     "Close",
     "Completion",
+    "Counted",
     "HubMessage",
     "Invocation",
     "Ping",
@@ -33,11 +34,13 @@ class _Message(Struct, frozen=True, kw_only=True, tag_field="type", rename="came
     """What all messages share: on the wire, `type` tells them apart."""
 
 
-class _Call(_Message, frozen=True, kw_only=True):
+class Counted(_Message, frozen=True, kw_only=True):
+    """What calls consist of: the messages that stateful reconnect numbers and sends again; no others."""
+
     headers: dict[str, str] = {}
 
 
-class _Targeted(_Call, frozen=True, kw_only=True):
+class _Targeted(Counted, frozen=True, kw_only=True):
     target: str
     arguments: list[Any]
     stream_ids: list[str] = []
@@ -53,14 +56,14 @@ class Invocation(_Targeted, frozen=True, kw_only=True, tag=1):
     invocation_id: str | None = None
 
 
-class StreamItem(_Call, frozen=True, kw_only=True, tag=2):
+class StreamItem(Counted, frozen=True, kw_only=True, tag=2):
     """One item of a stream; `item` is undecoded."""
 
     invocation_id: str
     item: Raw
 
 
-class Completion(_Call, frozen=True, kw_only=True, tag=3):
+class Completion(Counted, frozen=True, kw_only=True, tag=3):
     """The last message of an id: `error`, or `result` (undecoded), or neither. A result of null is a result."""
 
     invocation_id: str
@@ -74,7 +77,7 @@ class StreamInvocation(_Targeted, frozen=True, kw_only=True, tag=4):
     invocation_id: str
 
 
-class CancelInvocation(_Call, frozen=True, kw_only=True, tag=5):
+class CancelInvocation(Counted, frozen=True, kw_only=True, tag=5):
     """Asks the callee to stop a call or stream."""
 
     invocation_id: str
@@ -92,13 +95,13 @@ class Close(_Message, frozen=True, kw_only=True, tag=7):
 
 
 class Ack(_Message, frozen=True, kw_only=True, tag=8):
-    """Stateful reconnect: the highest message received. Parsed, and not acted upon so far."""
+    """Stateful reconnect: the number of the last message received."""
 
     sequence_id: int
 
 
 class Sequence(_Message, frozen=True, kw_only=True, tag=9):
-    """Stateful reconnect: the number of the message that follows. Parsed, and not acted upon so far."""
+    """Stateful reconnect: the number of the message that follows."""
 
     sequence_id: int
 

@@ -30,6 +30,8 @@ class Opening:
     Attributes:
         negotiating: whether the next stream carries a negotiate request; if not, the WebSocket.
         connection_id: the public name of the connection, None before or without negotiation.
+        is_stateful: whether the server has granted stateful reconnect. Then, after the first WebSocket, `dial` and
+            `upgrade` lead to another one for the same connection.
     """
 
     def __init__(self, config: HubConfig, transfer_format: str) -> None:
@@ -47,6 +49,11 @@ class Opening:
         self._exchange: HttpExchange | None = None
         self.negotiating = not config.skip_negotiation
         self.connection_id: str | None = None
+        self.is_stateful = False
+
+    @property
+    def _asks_stateful(self) -> bool:
+        return self._config.stateful_reconnect or self._endpoint.asks_stateful_reconnect
 
     @property
     def origin(self) -> str:
@@ -80,7 +87,7 @@ class Opening:
         limits = self._config.limits
         self._exchange = HttpExchange(
             "POST",
-            self._endpoint.negotiate_target(),
+            self._endpoint.negotiate_target(stateful_reconnect=self._config.stateful_reconnect),
             self._endpoint.authority,
             self._headers(with_token=True),
             max_head=limits.http_head,
@@ -125,7 +132,13 @@ class Opening:
         negotiated = read_negotiation(response, self._transfer_format)
         if negotiated.url is not None:
             self._redirect(negotiated.url, negotiated.access_token)
+        elif negotiated.use_stateful_reconnect and not self._asks_stateful:
+            raise NegotiationFailed(
+                "expected a response without useStatefulReconnect, which was not asked for, got one that grants it",
+                status=200,
+            )
         else:
+            self.is_stateful = negotiated.use_stateful_reconnect
             self.connection_id = negotiated.connection_id
             self._connect_id = negotiated.connect_id
             self.negotiating = False

@@ -71,7 +71,7 @@ class Peer(Machine[Event]):
         still sends for it is dropped. Cancelling a settled call does nothing.
         """
         self._caller.cancel(call)
-        self._post(now)
+        self._post(now, is_answer=False)
 
     def complete(
         self, invocation_id: str, *, result: Any = msgspec.UNSET, error: str | None = None, now: float
@@ -124,10 +124,9 @@ class Peer(Machine[Event]):
             stream_ids=stream_ids,
             headers=hub_headers(headers),
         )
-        queued_at = self._flushed + len(self._output)
         self._queue(message)
         streams = tuple(Upload(stream_id, target) for stream_id in stream_ids)
-        call = Call(invocation_id, target, streaming=streaming, decode=decode, queued_at=queued_at, uploads=streams)
+        call = Call(invocation_id, target, streaming=streaming, decode=decode, number=self._numbered, uploads=streams)
         self._caller.enter_uploads(streams)
         self._caller.enter(call)
         self._sent(now)
@@ -157,19 +156,16 @@ class Peer(Machine[Event]):
         self._caller.enter_uploads(streams)
         return streams
 
-    def _post(self, now: float) -> None:
-        """Send what `Caller` and `Callee` have to say."""
+    def _post(self, now: float, *, is_answer: bool = True) -> None:
+        """Send what `Caller` and `Callee` have to say, by default because of what the other side has sent."""
         if self._outbox:
             for message in self._outbox:
-                self._write(message)
+                self._write_counted(self._codec.encode(message), is_answer=is_answer)
             self._outbox.clear()
             self._sent(now)
-
-    def _sent(self, now: float) -> None:
-        """Something was sent; a role may want to know."""
 
     # --------------------------------------------------------------------------------------------- the end
 
     def _settle(self, reason: ConnectionFailed | None, *, still_flushed: bool) -> None:
-        self._caller.lose(reason, lambda call: call.queued_at >= self._flushed and not still_flushed)
+        self._caller.lose(reason, lambda call: call.number > self._handed_out and not still_flushed)
         self._callee.clear()

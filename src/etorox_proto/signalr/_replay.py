@@ -96,8 +96,8 @@ class Replay:
         if not 1 <= number <= self._received + 1:
             raise RemoteProtocolError(f"a Sequence from 1 to {self._received + 1}, the first not received", str(number))
         self._next = number
-        # An Ack of ours was lost with the old stream if the peer sends again what it acknowledged.
-        self._told = min(self._told, number - 1)
+        # What the peer still keeps it has no Ack for: ours may have been lost with the old stream.
+        self._told = number - 1
         self.is_aligned = True
 
     @property

@@ -142,6 +142,8 @@ class ServerConnection(Peer[ServerEvent]):
                     self._finish(None)
                 case Timer.OPENING:
                     self._fail(TimedOut("opening", self._config.handshake_timeout, "no HTTP request came"))
+                case Timer.ACK | Timer.RESUMING:
+                    pass
             if self.state is State.CLOSED:
                 return
 

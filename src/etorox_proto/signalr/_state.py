@@ -7,9 +7,10 @@ A client's life:
 
     NEGOTIATING -> UPGRADING -> HANDSHAKING -> CONNECTED -> CLOSING -> CLOSED
 
-NEGOTIATING repeats at a redirect and is left out when negotiation is skipped; every state may fall to CLOSED. A
-server's life begins at NEGOTIATING as well: there it means "reads HTTP requests". `HubConnection` and
-`ServerConnection` call this module; it knows neither of them.
+NEGOTIATING repeats at a redirect and is left out when negotiation is skipped; every state may fall to CLOSED. Where
+both sides agreed on stateful reconnect, CONNECTED turns into RESUMING when the stream is lost, and back once the other
+side has said on a new one where it goes on. A server's life begins at NEGOTIATING as well: there it means "reads HTTP
+requests". `HubConnection` and `ServerConnection` call this module; it knows neither of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class State(enum.Enum):
     UPGRADING = "upgrading to WebSocket"
     HANDSHAKING = "waiting for the SignalR handshake"
     CONNECTED = "connected"
+    RESUMING = "resuming on another stream"
     CLOSING = "closing"
     CLOSED = "closed"
 
@@ -35,7 +37,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.NEGOTIATING: frozenset({State.NEGOTIATING, State.UPGRADING, State.CLOSED}),
     State.UPGRADING: frozenset({State.HANDSHAKING, State.CLOSED}),
     State.HANDSHAKING: frozenset({State.CONNECTED, State.CLOSED}),
-    State.CONNECTED: frozenset({State.CLOSING, State.CLOSED}),
+    State.CONNECTED: frozenset({State.RESUMING, State.CLOSING, State.CLOSED}),
+    State.RESUMING: frozenset({State.CONNECTED, State.CLOSED}),
     State.CLOSING: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }
@@ -58,8 +61,10 @@ class Timer(enum.Enum):
 
     OPENING = "opening"
     HANDSHAKE = "handshake"
+    RESUMING = "resuming"
     SILENCE = "silence"
     CLOSING = "closing"
+    ACK = "ack"
     PING = "ping"
 
 

@@ -65,12 +65,22 @@ class Endpoint(msgspec.Struct, frozen=True):
         except ValueError:
             return False
 
-    def negotiate_target(self) -> str:
-        """Path and query of the negotiate request."""
+    @property
+    def asks_stateful_reconnect(self) -> bool:
+        """Whether the query of the URL itself asks to be resumed; it counts as the user's wish."""
+        return self._parameters().get("usestatefulreconnect") == "true"
+
+    def negotiate_target(self, *, stateful_reconnect: bool = False) -> str:
+        """Path and query of the negotiate request.
+
+        Args:
+            stateful_reconnect: whether to ask for it, unless the query speaks of it already.
+        """
         path = self.path + ("negotiate" if self.path.endswith("/") else "/negotiate")
-        names = {name.lower() for name, _ in parse_qsl(self.query, keep_blank_values=True)}
-        version = () if "negotiateversion" in names else ("negotiateVersion=1",)
-        return _join(path, self.query, *version)
+        wanted = {"negotiateVersion": "1"} | ({"useStatefulReconnect": "true"} if stateful_reconnect else {})
+        names = self._parameters()
+        added = [f"{name}={value}" for name, value in wanted.items() if name.lower() not in names]
+        return _join(path, self.query, *added)
 
     def websocket_target(self, connect_id: str | None, *, query_access_token: str | None = None) -> str:
         """Path and query of the WebSocket request.
@@ -85,6 +95,9 @@ class Endpoint(msgspec.Struct, frozen=True):
         if query_access_token is not None:
             added.append(f"access_token={quote(query_access_token, safe='')}")
         return _join(self.path, self.query, *added)
+
+    def _parameters(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in parse_qsl(self.query, keep_blank_values=True)}
 
 
 def parse_endpoint(url: str) -> Endpoint:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from etorox_transports._attempt import new_exchange_connection, new_session, new_tls_context
 from etorox_transports._errors import DialFailed, FeedOverflow
 from etorox_transports._queue import LatestBy, Overload
+from etorox_transports._serving import ServeLimits
 
 __all__ = [
     "DialFailed",
     "FeedOverflow",
     "LatestBy",
     "Overload",
+    "ServeLimits",
     "new_exchange_connection",
     "new_session",
     "new_tls_context",

@@ -6,7 +6,7 @@ away for more than 30 loses the connection, because the exchange drops clients w
 gives an exchange a thread of its own.
 
 `connect` gives a session with the exchange, which connects again and rotates by itself; `connect_hub` one connection to
-any SignalR hub. Both drive the pure machines of `etorox_proto` with the one loop in `_loop`.
+any SignalR hub; `serve` is the other side. Both drive the pure machines of `etorox_proto` with the one loop in `_loop`.
 """
 
 from __future__ import annotations
@@ -18,30 +18,37 @@ from collections.abc import Callable
 from functools import partial
 
 from etorox_proto import Credentials, ExchangeConfig, SessionConfig
-from etorox_proto.signalr import HubConfig, HubConnection
+from etorox_proto.signalr import HubConfig, HubConnection, ServerConfig
 from etorox_transports._attempt import new_session
+from etorox_transports._blocking._connection import Connection
 from etorox_transports._blocking._exchange import Exchange
 from etorox_transports._blocking._feed import Events, Feed, OtherFeedFull
 from etorox_transports._blocking._hub import Hub
 from etorox_transports._blocking._line import Opener
+from etorox_transports._blocking._server import Handler, Server
 from etorox_transports._blocking._sockets import ByteStream, SocketStream, open_socket
 from etorox_transports._blocking._threaded import ThreadedEvents, run_in_thread
 from etorox_transports._queue import Overload
+from etorox_transports._serving import ServeLimits
 
 __all__ = [
     "ByteStream",
+    "Connection",
     "Events",
     "Exchange",
     "Feed",
+    "Handler",
     "Hub",
     "Opener",
     "OtherFeedFull",
+    "Server",
     "SocketStream",
     "ThreadedEvents",
     "connect",
     "connect_hub",
     "open_socket",
     "run_in_thread",
+    "serve",
 ]
 
 
@@ -120,4 +127,40 @@ def connect_hub(
         open or partial(open_socket, ssl_context=ssl_context),
         capacity=feed_capacity,
         overload=overload,
+    )
+
+
+def serve(
+    handler: Handler | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    config: ServerConfig = ServerConfig(),  # noqa: B008 - it is frozen
+    ssl_context: ssl.SSLContext | None = None,
+    limits: ServeLimits = ServeLimits(),  # noqa: B008 - it is frozen
+    detailed_errors: bool = False,
+) -> Server:
+    """Serve SignalR on a TCP port. It listens when this returns; `run` it, `start` it, or iterate it.
+
+    Args:
+        handler: called with each event of each connection. What it raises is logged, and answers the call concerned
+            with an error; raised at `Connected`, it ends that connection. None: the server is iterated.
+        host: the address to listen on; by default nobody else's machine reaches it.
+        port: 0 takes a free one.
+        config: how clients are treated, which paths there are, and what one message may hold.
+        ssl_context: the server's side of TLS, None for plain TCP.
+        limits: how much it takes on.
+        detailed_errors: tell clients what the handler raised, for development.
+
+    Raises:
+        OSError: the address cannot be used.
+    """
+    return Server(
+        handler,
+        host=host,
+        port=port,
+        config=config,
+        ssl_context=ssl_context,
+        limits=limits,
+        detailed_errors=detailed_errors,
     )

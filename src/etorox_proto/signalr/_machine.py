@@ -67,6 +67,11 @@ class Machine(Generic[Event]):
         return self._life.state
 
     @property
+    def closed(self) -> bool:
+        """Whether the byte stream is to be closed, once what waits in `data_to_send` is flushed."""
+        return self._life.state is State.CLOSED
+
+    @property
     def is_reading(self) -> bool:
         """Whether the driver reads; not so between `reading_paused` and `reading_resumed`."""
         return self._is_reading

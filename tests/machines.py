@@ -34,6 +34,7 @@ from etorox_proto.signalr import (
     InvocationReceived,
     ItemReceived,
     Limits,
+    Resumed,
     ServerConfig,
     ServerConnection,
     ServerEvent,
@@ -443,17 +444,27 @@ class Pair:
         while self.server is not None and (told := self.server.next_event()) is not None:
             moved = True
             self.server_events.append(told)
-            if self.answer is not None:
+            if isinstance(told, Resumed):
+                self._resume(told.connection)
+            elif self.answer is not None:
                 self.answer(self.server, told, self.now)
         return moved
 
     def _dial(self) -> None:
+        self.is_cut = False
         if self.server is not None:
             self.server.receive_data(b"", self.now)
-            take(self.server)
+            self.server_events += take(self.server)
             self.retired.append(self.server)
         self.server = ServerConnection(self.config, tokens=self.tokens, now=self.now)
         self.client.stream_opened(self.now)
+
+    def _resume(self, server: ServerConnection) -> None:
+        """The client has come back to a server that it had before."""
+        arrival, self.server = self.partner, server
+        assert take(arrival) == [Closed(None)]
+        self.retired.remove(server)
+        server.resume(arrival, now=self.now)
 
     def cut(self) -> None:
         """End the stream for both sides; what is under way is lost."""

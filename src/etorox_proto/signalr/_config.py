@@ -154,6 +154,9 @@ class ServerConfig:
             default: origins are not looked at, so that pages can negotiate on the server's own origin only, but any
             page may open a WebSocket.
         compression: compress WebSocket messages with clients that ask for it; see `HubConfig`.
+        stateful_reconnect: grant clients that ask for it that their connection outlives its stream. The driver must
+            know what to do with `Detached` and `Resumed`.
+        resume_timeout: how long such a connection waits without a stream, and in all until it is resumed.
         handshake_timeout: from the constructor to the handshake request.
         client_timeout: the longest silence of a client that is accepted, counted from its first ping.
         ping_interval: how often to ping.
@@ -165,6 +168,8 @@ class ServerConfig:
     encodings: Collection[Encoding] = ENCODINGS
     allowed_origins: Collection[str] | None = None
     compression: bool = False
+    stateful_reconnect: bool = False
+    resume_timeout: float = 15.0
     handshake_timeout: float = 15.0
     client_timeout: float = 30.0
     ping_interval: float = 15.0
@@ -177,7 +182,7 @@ class ServerConfig:
             raise LocalProtocolError(f"expected encodings out of {', '.join(ENCODINGS)}, got {self.encodings!r}")
         if self.allowed_origins is not None:
             object.__setattr__(self, "allowed_origins", _check_origins(self.allowed_origins))
-        check_seconds(self, "handshake_timeout", "client_timeout", "ping_interval", "close_timeout")
+        check_seconds(self, "resume_timeout", "handshake_timeout", "client_timeout", "ping_interval", "close_timeout")
 
 
 # As browsers write it: in lower case, without a path, and without the port that is the scheme's own.

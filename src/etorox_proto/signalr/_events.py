@@ -1,6 +1,6 @@
 """What a connection tells the application: two closed unions, one for each role.
 
-`match` over them is exhaustive. Events are msgspec Structs; they hold no reference to the connection.
+`match` over them is exhaustive. Events are msgspec Structs; but for `Resumed` they hold no reference to a connection.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ __all__ = [
     "Closed",
     "Completed",
     "Connected",
+    "Detached",
     "Dial",
     "HubEvent",
     "InvocationReceived",
     "ItemReceived",
+    "Resumed",
     "ServerEvent",
     "UploadEnded",
     "UploadItemReceived",
@@ -31,7 +33,8 @@ class Dial(msgspec.Struct, frozen=True):
     """Drop the byte stream you have, open this one, then say `stream_opened`.
 
     Until then `data_to_send` is empty. If it cannot be opened, say `receive_data(b"")`, or drop the connection
-    object. It comes first, again for every redirect, and once more for the WebSocket after negotiation.
+    object. It comes first, again for every redirect, and once more for the WebSocket after negotiation; and whenever a
+    connection that both sides agreed to resume has lost its stream.
 
     Attributes:
         host: a name or address; an IPv6 address without brackets.
@@ -137,6 +140,29 @@ class UploadEnded(msgspec.Struct, frozen=True):
     error: str | None
 
 
+class Detached(msgspec.Struct, frozen=True):
+    """Server role: this connection has lost its stream and waits for another one. Drop the stream that it had.
+
+    Keep the object, call `handle_timeout` at its `deadline` as ever, and feed it nothing more from that stream.
+    Commands are accepted meanwhile. When the client comes back, another `ServerConnection` says `Resumed`.
+    """
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """Server role: the client of another connection has come back on this stream, which belongs to that one now.
+
+    Tell that one with `receive_data(b"")` that its old stream is over, in case that it has it still, take its events,
+    and say `connection.resume(this, now=now)`. Drive it on this stream from now on, and let go of the object that said
+    so: its `Closed`, which follows, is not the end of the stream. Without `resume` the stream is to be closed; the
+    client's connection then goes on waiting.
+
+    Attributes:
+        connection: the `ServerConnection` that the client had connected before.
+    """
+
+    connection: Any
+
+
 class Closed(msgspec.Struct, frozen=True):
     """The connection is over: the last event, always, once. Flush `data_to_send` and close the byte stream.
 
@@ -148,4 +174,14 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 HubEvent = Dial | Connected | ItemReceived | Completed | InvocationReceived | Closed
-ServerEvent = Connected | InvocationReceived | CancelReceived | UploadItemReceived | UploadEnded | Completed | Closed
+ServerEvent = (
+    Connected
+    | InvocationReceived
+    | CancelReceived
+    | UploadItemReceived
+    | UploadEnded
+    | Completed
+    | Detached
+    | Resumed
+    | Closed
+)

@@ -152,16 +152,22 @@ def parse_negotiate_response(body: bytes) -> NegotiateResponse:
 
 
 def negotiate_response(
-    query: str, transfer_formats: list[str], issue: Callable[[int], tuple[str, str | None]]
+    query: str,
+    transfer_formats: list[str],
+    issue: Callable[..., tuple[str, str | None]],
+    *,
+    may_resume: bool = False,
 ) -> bytes:
     """What a server answers to a negotiate request, with status 200.
 
     Args:
         query: the request's query.
         transfer_formats: what may travel on the WebSocket, `Text` or `Binary`.
-        issue: makes a connection for that version: its id, and from version 1 on its token.
+        issue: makes a connection for that version, `may_resume` or not: its id, and from version 1 on its token.
+        may_resume: whether stateful reconnect is granted to who asks for it.
     """
-    asked = next((v for k, v in parse_qsl(query, keep_blank_values=True) if k.lower() == "negotiateversion"), "0")
+    parameters = [(name.lower(), value) for name, value in parse_qsl(query, keep_blank_values=True)]
+    asked = next((value for name, value in parameters if name == "negotiateversion"), "0")
     number = re.fullmatch(r"([+-]?)0*([0-9]{1,10})", asked)
     if number is None:
         refusal = "The client requested a non-integer protocol version."
@@ -171,12 +177,16 @@ def negotiate_response(
         refusal = f"The client requested version '{asked}', but the server does not support this version."
         return msgspec.json.encode(NegotiateResponse(error=refusal))
     version = min(wanted, 1)
-    connection_id, token = issue(version)
+    wish = next((value for name, value in parameters if name == "usestatefulreconnect"), "")
+    # Without a secret name anybody who knows the public one could take the connection over.
+    grants = may_resume and version >= 1 and wish.lower() == "true"
+    connection_id, token = issue(version, may_resume=grants)
     return msgspec.json.encode(
         {
             "negotiateVersion": version,
             "connectionId": connection_id,
             **({} if token is None else {"connectionToken": token}),
+            **({"useStatefulReconnect": True} if grants else {}),
             "availableTransports": [AvailableTransport("WebSockets", transfer_formats)],
         }
     )

@@ -1,20 +1,21 @@
 """Reception: from the first bytes of a client's stream to an open WebSocket; the server's counterpart of `_opening`.
 
-Negotiate requests are answered, pages of other origins are let in or kept out, and the upgrade is judged here.
-`ServerConnection` owns one `Reception` and hands it the bytes that arrive before the WebSocket. Timers and states are
-the connection's business.
+Negotiate requests are answered, pages of other origins are let in or kept out, and the upgrade is judged here; also
+whether it is one of a client that comes back. `ServerConnection` owns one `Reception` and hands it the bytes that
+arrive before the WebSocket. Timers and states are the connection's business.
 
-Source: SignalR specification, sections 4, 6 and 18; the Fetch standard for what browsers ask.
+Source: SignalR specification, sections 4, 6, 16 and 18; the Fetch standard for what browsers ask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import parse_qsl
 
 from etorox_proto.signalr._codec import new_codec
 from etorox_proto.signalr._config import ServerConfig
-from etorox_proto.signalr._errors import UpgradeFailed
+from etorox_proto.signalr._errors import LocalProtocolError, UpgradeFailed
 from etorox_proto.signalr._http import HttpRequest, HttpServer
 from etorox_proto.signalr._negotiation import negotiate_response
 from etorox_proto.signalr._tokens import ConnectionTokens
@@ -37,6 +38,7 @@ class Reception:
         connection_id: the public name of the connection, None before the WebSocket.
         path: the path of the WebSocket request (percent-encoded), None before it.
         query: the query of that request as name and value pairs.
+        resumes: the connection whose client has come back with this WebSocket; None if it begins one of its own.
     """
 
     def __init__(self, config: ServerConfig, tokens: ConnectionTokens) -> None:
@@ -51,6 +53,7 @@ class Reception:
         self.connection_id: str | None = None
         self.path: str | None = None
         self.query: list[tuple[str, str]] = []
+        self.resumes: Any = None
 
     @property
     def expects_request(self) -> bool:
@@ -86,6 +89,25 @@ class Reception:
         """The answer to what is no HTTP request."""
         return self._respond(400, b"")
 
+    def keep(self, connection: Any) -> bool:
+        """This connection is to be found when its client comes back; whether negotiation granted that."""
+        assert self._connect_id is not None, "whoever shakes hands has an id"
+        return self._tokens.keep_resumable(self._connect_id, connection)
+
+    def hand_over(self, connection: Any) -> tuple[WebSocket, bytes]:
+        """The WebSocket of a client that has come back to this connection, once, and what came behind its request.
+
+        Raises:
+            LocalProtocolError: there is none, or it was handed over already.
+        """
+        websocket = self.websocket
+        if websocket is None or self.resumes is not connection:
+            raise LocalProtocolError(
+                "expected the object that has just said Resumed of this connection, got another one"
+            )
+        self.websocket = self.resumes = None
+        return websocket, self.trailing_data
+
     def leave(self) -> None:
         """The connection is over; its id is spent."""
         if self._connect_id is not None:
@@ -106,7 +128,8 @@ class Reception:
             if request.method != "POST":
                 return self._respond(405, b"")
             formats = [new_codec(encoding).transfer_format for encoding in self._config.encodings]
-            return self._respond(200, negotiate_response(query, formats, self._tokens.issue), "application/json")
+            answer = negotiate_response(query, formats, self._tokens.issue, may_resume=self._config.stateful_reconnect)
+            return self._respond(200, answer, "application/json")
         if (
             request.method != "GET"
             or (request.header("upgrade") or "").lower() != "websocket"
@@ -124,10 +147,12 @@ class Reception:
             )
         except UpgradeFailed as error:
             return self._respond(400, str(error).encode())
-        attached = self._tokens.attach(connect_id)
-        if isinstance(attached, int):
-            return self._respond(attached, b"")
-        self._connect_id, self.connection_id = connect_id or attached, attached
+        self.resumes = self._tokens.find_resumable(connect_id)
+        if self.resumes is None:
+            attached = self._tokens.attach(connect_id)
+            if isinstance(attached, int):
+                return self._respond(attached, b"")
+            self._connect_id, self.connection_id = connect_id or attached, attached
         self.path, self.query = path, parameters
         self.websocket = websocket
         return None

@@ -2,19 +2,18 @@
 
 A stream carries negotiate requests, or one WebSocket with a hub connection, or first these and then that; several
 streams share a table of `ConnectionTokens`. The families of methods are those of `HubConnection`, without a `Dial`.
-It offers both encodings, calls and streams in both directions, cancel, pings, close. Stateful reconnect is refused in
-the words of the protocol.
+It offers both encodings. Where the client was granted that its connection may be resumed, the object outlives its
+stream: it is then detached, and takes another stream over from the object that has met the client there. What an
+application asks of a client is in `_server_commands`.
 
-Source: SignalR specification, sections 7, 12 to 14, 17 and 18.
+Source: SignalR specification, sections 7, 12 to 14 and 16 to 18.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
 from typing import Any, assert_never, final
 
-from etorox_proto.signalr._call import Call
 from etorox_proto.signalr._codec import Encoding, new_codec
 from etorox_proto.signalr._config import ServerConfig
 from etorox_proto.signalr._errors import (
@@ -25,7 +24,7 @@ from etorox_proto.signalr._errors import (
     RemoteProtocolError,
     TimedOut,
 )
-from etorox_proto.signalr._events import Connected, ServerEvent
+from etorox_proto.signalr._events import Connected, Detached, Resumed
 from etorox_proto.signalr._json import (
     JsonCodec,
     encode_handshake_response,
@@ -45,8 +44,10 @@ from etorox_proto.signalr._messages import (
     UnknownMessage,
 )
 from etorox_proto.signalr._messages import Sequence as SequenceMessage
-from etorox_proto.signalr._peer import Peer, check_reason
+from etorox_proto.signalr._peer import check_reason
 from etorox_proto.signalr._reception import Reception
+from etorox_proto.signalr._replay import Replay
+from etorox_proto.signalr._server_commands import ServerCommands
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._tokens import ConnectionTokens
 from etorox_proto.signalr._websocket import CloseReceived, WebSocket
@@ -55,11 +56,12 @@ __all__ = ["ServerConnection"]
 
 
 @final
-class ServerConnection(Peer[ServerEvent]):
+class ServerConnection(ServerCommands):
     """One byte stream of a SignalR server, as a pure state machine; see `HubConnection` for the contract.
 
     The stream is open when the object is made. `Connected` follows the handshake; a stream that only negotiates ends
-    with `Closed(None)` and without `Connected`.
+    with `Closed(None)` and without `Connected`. With `ServerConfig.stateful_reconnect` the driver has two more events
+    to heed: `Detached`, and `Resumed`, which is answered with `resume`.
 
     Args:
         config: how clients are treated.
@@ -111,11 +113,11 @@ class ServerConnection(Peer[ServerEvent]):
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Bytes came from the stream; `b""` means that it ended."""
-        if self.state is State.CLOSED:
-            return
+        if self.state is State.CLOSED or not self._stream_is_open:
+            return  # a connection that waits to be resumed has no stream
         try:
             if not data:
-                self._receive_end()
+                self._receive_end(now)
             elif self._websocket is None:
                 self._receive_http(data, now)
             else:
@@ -125,14 +127,45 @@ class ServerConnection(Peer[ServerEvent]):
         except ConnectionFailed as error:
             self._fail(error)
 
+    def resume(self, arrival: ServerConnection, *, now: float) -> None:
+        """Go on, on the stream on which the client has come back; what waits for that stream is in `data_to_send`.
+
+        Args:
+            arrival: the object that said `Resumed` of this one. It is of no use any more: drive this one on its stream.
+            now: seconds.
+
+        Raises:
+            LocalProtocolError: this connection has a stream still, or has not told yet that it lost it (tell it with
+                `receive_data(b"")`, take its events, and drop that stream first); or that is another connection's
+                stream, or was taken over before. Nothing has changed.
+            ConnectionClosed: this connection is over; close the stream.
+        """
+        self._check_connected("resume")
+        if self._stream_is_open or Detached() in self._events:
+            raise LocalProtocolError(
+                'expected a connection that has told of the loss of its stream; say receive_data(b""), take its '
+                "events, and drop that stream"
+            )
+        self._websocket, trailing = arrival._reception.hand_over(self)
+        self._stream_is_open = True
+        self._output += arrival.data_to_send()
+        self._take_up(now)
+        if trailing:
+            self.receive_data(trailing, now)
+
     def handle_timeout(self, now: float) -> None:
         """Time has passed. Early or repeated calls do nothing; each due deadline is moved on or closes."""
         for timer in self._timers.expired(now):
             match timer:
                 case Timer.PING:
                     self._ping(now)
+                case Timer.ACK:
+                    self._acknowledge(now)
                 case Timer.CLOSING:
                     self._finish(None)
+                case Timer.RESUMING:
+                    waited = f"{self._config.resume_timeout:g} s"
+                    self._fail(ConnectionLost(f"the byte stream was lost, and not resumed within {waited}"))
                 case Timer.SILENCE:
                     timed_out = TimedOut("silence", self._config.client_timeout, "nothing came from the client")
                     self._finish(timed_out, Close(error="Connection closed with an error.", allow_reconnect=True))
@@ -142,68 +175,10 @@ class ServerConnection(Peer[ServerEvent]):
                     self._finish(None)
                 case Timer.OPENING:
                     self._fail(TimedOut("opening", self._config.handshake_timeout, "no HTTP request came"))
-                case Timer.ACK | Timer.RESUMING:
-                    pass
             if self.state is State.CLOSED:
                 return
 
     # ---------------------------------------------------------------------------------- the application asks
-
-    def invoke(
-        self,
-        target: str,
-        arguments: Sequence[Any] = (),
-        *,
-        result_type: Any = Any,
-        headers: Mapping[str, str] | None = None,
-        now: float,
-    ) -> Call:
-        """Ask a method of the client's for its result, which comes as one `Completed`.
-
-        Args:
-            target: the method's name, sent exactly so.
-            arguments: anything that msgspec can encode.
-            result_type: what the result is decoded into, straight from the wire; by default plain values.
-            headers: hub message headers, strings by strings.
-            now: seconds.
-
-        Raises:
-            LocalProtocolError: not connected, something that cannot be sent, or a limit reached; nothing was sent.
-        """
-        return self._call(target, arguments, self._codec.payload_decoder(result_type), headers, now=now)
-
-    def send(
-        self,
-        target: str,
-        arguments: Sequence[Any] = (),
-        *,
-        headers: Mapping[str, str] | None = None,
-        now: float,
-    ) -> None:
-        """Call a method of the client's without asking for an answer.
-
-        Raises:
-            LocalProtocolError: as for `invoke`.
-        """
-        self._tell(target, arguments, headers, now=now)
-
-    def send_item(self, invocation_id: str, item: Any, *, now: float) -> None:
-        """Send the next item of a stream.
-
-        Args:
-            invocation_id: of an `InvocationReceived` that is streaming and has not been completed.
-            item: anything msgspec can encode; a `msgspec.Raw` holds one value in the connection's
-                `encoding` and is sent as it is.
-            now: seconds.
-
-        Raises:
-            LocalProtocolError: that id is no open stream, or too much waits to be sent; nothing was sent.
-        """
-        del now
-        self._check_connected("send_item")
-        if not self._callee.is_stream(invocation_id):
-            raise LocalProtocolError(f"expected the id of a stream, got that of a plain call: {invocation_id!r}")
-        self._queue(StreamItem(invocation_id=invocation_id, item=self._codec.encode_payload(item, "the item")))
 
     def close(self, *, error: str | None = None, allow_reconnect: bool = False, now: float) -> None:
         """Say goodbye and end the connection; calling it again does nothing.
@@ -220,10 +195,11 @@ class ServerConnection(Peer[ServerEvent]):
             return
         check_reason(error)
         encode_json(error, "the reason")
-        if self.state is not State.CONNECTED:
-            self._finish(None)
-            return
-        self._say_goodbye(Close(error=error, allow_reconnect=allow_reconnect), now)
+        goodbye = Close(error=error, allow_reconnect=allow_reconnect)
+        if self.state is State.CONNECTED:
+            self._say_goodbye(goodbye, now)
+        else:
+            self._finish(None, goodbye if self.state is State.RESUMING else None)
 
     # ------------------------------------------------------------------------------------------------ HTTP
 
@@ -233,7 +209,12 @@ class ServerConnection(Peer[ServerEvent]):
             self._output += answer
             if reception.expects_request:
                 self._check_answers()
-        if reception.websocket is not None:
+        if reception.websocket is not None and reception.resumes is not None:
+            self._output += reception.websocket.output
+            reception.websocket.output.clear()
+            self._events.append(Resumed(reception.resumes))
+            self._finish(None)
+        elif reception.websocket is not None:
             self._begin_websocket(reception.websocket, now)
             if trailing := reception.trailing_data:
                 self._receive_websocket(reception.websocket, trailing, now)
@@ -250,12 +231,17 @@ class ServerConnection(Peer[ServerEvent]):
 
     # ------------------------------------------------------------------------------------------- receiving
 
-    def _receive_end(self) -> None:
+    def _receive_end(self, now: float) -> None:
         self._stream_is_open = False
         if self._websocket is None:
             self._finish(
                 None if self._reception.served else ConnectionLost("the client ended the stream without a request")
             )
+        elif self.is_stateful and self.state in {State.CONNECTED, State.RESUMING}:
+            if self.state is State.CONNECTED:
+                self._timers.set(Timer.RESUMING, now + self._config.resume_timeout)
+            self._let_go()
+            self._events.append(Detached())
         else:
             raise ConnectionLost(f"the client ended the byte stream without a goodbye (while {self.state.value})")
 
@@ -302,12 +288,14 @@ class ServerConnection(Peer[ServerEvent]):
         encoding = next((name for name in self._config.encodings if name == request.protocol), None)
         if encoding is None:
             self._refuse_handshake(f"The protocol '{request.protocol}' is not supported.")
-        elif request.version != 1:
+        elif not 1 <= request.version <= (2 if self._config.stateful_reconnect else 1):
             self._refuse_handshake(
                 f"The server does not support version {request.version} of the '{request.protocol}' protocol."
             )
         else:
             self._life.enter(State.CONNECTED)
+            if request.version == 2 and self._reception.keep(self):
+                self._replay = Replay()
             self._timers.stop(Timer.HANDSHAKE)
             self._timers.set(Timer.PING, now + self._ping_interval)
             self._encoding = encoding
@@ -322,6 +310,8 @@ class ServerConnection(Peer[ServerEvent]):
         if self._patience is not None or isinstance(message, Ping):
             # A client that never pings is never timed out: the clients before 2.2 did not ping at all.
             self._heard(now, self._config.client_timeout)
+        if self._replay is not None and not self._is_new(message, now):
+            return
         match message:
             case Invocation() | StreamInvocation():
                 self._callee.receive_call(message)
@@ -336,7 +326,7 @@ class ServerConnection(Peer[ServerEvent]):
             case Close():
                 self._finish(None)
             case Ping() | Ack() | SequenceMessage() | UnknownMessage():
-                pass  # of no use to a server that asked for none of them
+                pass  # heard of already, or of no use here
             case _:
                 assert_never(message)
         self._post(now)
@@ -351,7 +341,7 @@ class ServerConnection(Peer[ServerEvent]):
             self._finish(error)
         elif self.state is State.HANDSHAKING:
             self._refuse_handshake("Handshake was canceled.")
-        elif self.state is State.CONNECTED:
+        elif self.state in {State.CONNECTED, State.RESUMING}:
             self._finish(error, Close(error="Connection closed with an error.", allow_reconnect=True))
         else:
             self._fail(error)

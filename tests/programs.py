@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from etorox_proto import ExchangeConnection
 from etorox_proto.signalr import (
     Closed,
+    ConnectionTokens,
     HubConnection,
     InvocationReceived,
     Limits,
     LocalProtocolError,
+    Resumed,
     ServerConnection,
     State,
     Upload,
@@ -36,6 +38,7 @@ from machines import (
     http,
     hub,
     hub_frame,
+    names,
     negotiated,
     packed,
     packed_frame,
@@ -47,17 +50,31 @@ from machines import (
 )
 
 PACKED = " in MessagePack"
+RESUMES = " that resumes"
 ROLES = (
     *("hub", "strict hub", "hub without negotiation", "exchange", "server"),
     *(role + PACKED for role in ("hub", "strict hub", "server")),
+    *("hub that resumes", "server that resumes", "hub that resumes" + PACKED, "server that resumes" + PACKED),
 )
 SMALL = Limits(
-    record=500, websocket_message=1_000, http_head=1_500, http_body=1_500, pending_calls=3, queued_bytes=2_000
+    record=500,
+    websocket_message=1_000,
+    http_head=1_500,
+    http_body=1_500,
+    pending_calls=3,
+    queued_bytes=2_000,
+    unacknowledged_bytes=600,
 )
 
 ITEM = {"name": "order_created", "market": "btcusd"}
 
 Say = Callable[..., bytes]
+
+# The second of the names that `server` gives is the secret one of what was negotiated first.
+UPGRADE_BY_ID = (
+    b"GET /hub?id=name-2 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 def _said_by_server(say: Say, *, deep: bytes) -> dict[str, bytes]:
@@ -65,6 +82,7 @@ def _said_by_server(say: Say, *, deep: bytes) -> dict[str, bytes]:
     return {
         "negotiated": negotiated(),
         "negotiated in version 0": negotiated(negotiateVersion=0),
+        "granted": negotiated(useStatefulReconnect=True),
         "redirect": http(200, b'{"url":"https://other.test/hub","accessToken":"t"}'),
         "insecure redirect": http(200, b'{"url":"http://other.test/hub"}'),
         "not found": http(404, b"no such thing"),
@@ -87,6 +105,7 @@ def _said_by_server(say: Say, *, deep: bytes) -> dict[str, bytes]:
         },
         "invocation that nobody answers": say({"type": 1, "target": "?", "arguments": [], "invocationId": "9"}),
         "hub ping": say({"type": 6}),
+        **_acks(say),
         "hub close": say({"type": 7, "error": "bye", "allowReconnect": True}),
         "unknown type": say({"type": 99}),
         "unknown property": hub_frame({"type": 6, "new": 1}),
@@ -102,6 +121,13 @@ def _said_by_server(say: Say, *, deep: bytes) -> dict[str, bytes]:
     }
 
 
+def _acks(say: Say) -> dict[str, bytes]:
+    return {
+        **{f"ack {n}": say({"type": 8, "sequenceId": n}) for n in (1, 2, 30)},
+        **{f"sequence {n}": say({"type": 9, "sequenceId": n}) for n in (0, 1, 2)},
+    }
+
+
 def _said_by_client(say: Say, *, encoding: str, other: str, unreadable: bytes) -> dict[str, bytes]:
     """The same for a client; its frames are masked."""
 
@@ -113,6 +139,10 @@ def _said_by_client(say: Say, *, encoding: str, other: str, unreadable: bytes) -
 
     return {
         "negotiate": b"POST /hub/negotiate?negotiateVersion=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+        "negotiate to resume": b"POST /hub/negotiate?negotiateVersion=1&useStatefulReconnect=true HTTP/1.1\r\n"
+        b"Host: h\r\nContent-Length: 0\r\n\r\n",
+        "upgrade by id": UPGRADE_BY_ID,
+        "handshake to resume": frame(records({"protocol": encoding, "version": 2}), masked=True),
         "negotiate and half": b"POST /negotiate HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
         b"GET / HTTP/1.1\r\nHost: h\r\n\r",
         "line feed": b"\n",
@@ -132,6 +162,7 @@ def _said_by_client(say: Say, *, encoding: str, other: str, unreadable: bytes) -
         "error 1": say({"type": 3, "invocationId": "s1", "error": "bad"}),
         "item 1": say({"type": 2, "invocationId": "s1", "item": 1}),
         "hub ping": say({"type": 6}),
+        **_acks(say),
         "hub close": say({"type": 7}),
         "upload": say({"type": 1, "target": "t", "arguments": [], "invocationId": "5", "streamIds": ["u1"]}),
         "uploads for nobody": say({"type": 1, "target": "t", "arguments": [], "streamIds": ["u2", "u3"]}),
@@ -204,6 +235,11 @@ def is_packed(role: str) -> bool:
     return role.endswith(PACKED)
 
 
+def is_resuming(role: str) -> bool:
+    """Whether a machine of this role outlives its stream."""
+    return RESUMES in role
+
+
 def is_server(role: str) -> bool:
     """Whether it is a server."""
     return role.startswith("server")
@@ -218,6 +254,10 @@ def said_to(role: str) -> dict[str, bytes]:
 
 _PREFIXES: dict[str, list[tuple[Any, ...]]] = {
     "hub": [("open",), ("data", "negotiated"), ("open",), ("data", "accept"), ("data", "handshake")],
+    "hub that resumes": [("open",), ("data", "granted"), ("open",), ("data", "accept"), ("data", "handshake")],
+    "server that resumes": [
+        *(("data", "negotiate to resume"), ("data", "upgrade by id"), ("data", "handshake to resume"))
+    ],
     "hub without negotiation": [("open",), ("data", "accept"), ("data", "handshake")],
     "exchange": [
         ("open",),
@@ -260,11 +300,14 @@ class Run:
         self.unflushed: set[Any] = set()
         self.refusals = 0
         config = {"limits": SMALL, **config}
+        if is_resuming(role):
+            config["stateful_reconnect"] = True
+        self.tokens = ConnectionTokens(names())
         self.machine: HubConnection | ExchangeConnection | ServerConnection
         if role == "exchange":
             self.machine = exchange(now=now, **config)
         elif is_server(role):
-            self.machine = server(now=now, **config)
+            self.machine = server(now=now, tokens=self.tokens, **config)
         else:
             self.machine = hub(
                 now=now,
@@ -299,6 +342,11 @@ class Run:
                 changed = _change(self.resolve(data), *changes)
                 if changed:
                     self.machine.receive_data(changed, self.now)
+            case ("return", *symbols) if isinstance(self.machine, ServerConnection):
+                self._return(self.machine, symbols)
+            case ("return", *symbols):
+                for step in [("end",), ("open",), ("data", "accept"), *(("data", symbol) for symbol in symbols)]:
+                    self.do(step)
             case ("end",):
                 self.machine.receive_data(b"", self.now)
             case ("time", now):
@@ -323,9 +371,18 @@ class Run:
         data = self.machine.data_to_send()
         self.sent += data
         self.flushed += len(data)
-        if data:
-            self.unflushed.clear()
+        if not data.startswith((b"GET ", b"POST ")) and data:
+            self.unflushed.clear()  # a call does not leave with the request for a stream to carry it
         return data
+
+    def _return(self, machine: ServerConnection, symbols: list[str]) -> None:
+        """The client comes back on another stream, if there is something to come back to."""
+        arrival = server(now=self.now, tokens=self.tokens, stateful_reconnect=True)
+        arrival.receive_data(UPGRADE_BY_ID + b"".join(map(self.resolve, symbols)), self.now)
+        if any(isinstance(event, Resumed) for event in take(arrival)):
+            machine.receive_data(b"", self.now)
+            self.observe()
+            machine.resume(arrival, now=self.now)
 
     def observe(self) -> None:
         events = take(self.machine)
@@ -529,7 +586,11 @@ def commands(*names: str) -> st.SearchStrategy[tuple[Any, ...]]:
 
 def operations(role: str, times: st.SearchStrategy[float] = TIMES) -> st.SearchStrategy[tuple[Any, ...]]:
     """Anything that can happen to a machine."""
+    said = "call 4" if is_server(role) else "item 1"
+    returning = [("return",), ("return", "sequence 1"), ("return", "sequence 2", said), ("end",)]
+    coming_back = [st.sampled_from(returning)] if is_resuming(role) else []
     return st.one_of(
+        *coming_back,
         data_operations(role),
         data_operations(role),
         data_operations(role),

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from etorox_proto import ExchangeConnection
 from etorox_proto.signalr import (
+    ConnectionTokens,
     HubConnection,
+    Resumed,
     State,
 )
 from machines import (
@@ -23,6 +25,7 @@ from machines import (
     frame,
     http,
     hub,
+    names,
     negotiated,
     packed,
     packed_frame,
@@ -37,6 +40,7 @@ from programs import (
     SAID_BY_SERVER,
     SMALL,
     is_packed,
+    is_resuming,
     said_to,
 )
 
@@ -115,6 +119,9 @@ def converse(
     peer.settle()
     peer.feed(second)
     peer.end()
+    if client.state is State.RESUMING:
+        peer.feed(accept(peer.open()) + second)
+        peer.end()
     # The masks differ from run to run, so what was sent is compared elsewhere.
     return [picture(event) for event in peer.events]
 
@@ -154,7 +161,13 @@ REFUSALS = st.one_of(
 )
 
 
-@pytest.mark.parametrize("role", ["hub", "strict hub", "exchange", "hub in MessagePack", "strict hub in MessagePack"])
+@pytest.mark.parametrize(
+    "role",
+    [
+        *("hub", "strict hub", "exchange", "hub in MessagePack", "strict hub in MessagePack"),
+        *("hub that resumes", "hub that resumes in MessagePack"),
+    ],
+)
 @settings(max_examples=100)
 @given(answers=st.lists(HTTP_ANSWERS, max_size=1), upgrade=REFUSALS, data=st.data(), seed=seeds)
 def test_law_7_chunking_does_not_matter(
@@ -169,8 +182,13 @@ def test_law_7_chunking_does_not_matter(
     def run(cut: Cut) -> Any:
         encoding = "messagepack" if is_packed(role) else "json"
         strict = role.startswith("strict")
-        client = exchange(limits=SMALL) if role == "exchange" else hub(limits=SMALL, strict=strict, encoding=encoding)
-        return converse(client, cut, answers or [negotiated()], upgrade, greeting + first, second)
+        client = (
+            exchange(limits=SMALL)
+            if role == "exchange"
+            else hub(limits=SMALL, strict=strict, encoding=encoding, stateful_reconnect=is_resuming(role))
+        )
+        answer = negotiated(useStatefulReconnect=is_resuming(role))
+        return converse(client, cut, answers or [answer], upgrade, greeting + first, second)
 
     expected = run(whole)
     assert run(lambda data: [data[i : i + 1] for i in range(len(data))]) == expected
@@ -206,6 +224,31 @@ def test_law_7_holds_for_the_length_of_a_record_in_messagepack() -> None:
         assert ("ItemReceived" in repr(runs[0])) == (length <= 500)
 
 
+@pytest.mark.parametrize("role", ["hub that resumes", "hub that resumes in MessagePack"])
+@settings(max_examples=100)
+@given(first=st.data(), seed=seeds)
+def test_law_7_holds_on_the_second_stream_too(role: str, first: st.DataObject, seed: int) -> None:
+    say = said_to(role)
+    calls = [say[f"invocation {n} that waits"] for n in (1, 2, 3)]
+    before = b"".join(calls[: first.draw(st.integers(0, 3))])
+    again = say[f"sequence {first.draw(st.integers(1, 2))}"]
+    behind = first.draw(st.lists(st.sampled_from([*calls, say["hub ping"], say["item 1"], say["ack 1"]]), max_size=6))
+
+    def run(cut: Cut) -> Any:
+        encoding = "messagepack" if is_packed(role) else "json"
+        peer = RawPeer(hub(limits=SMALL, encoding=encoding, stateful_reconnect=True, handles=["t"]), cut)
+        peer.negotiate(negotiated(useStatefulReconnect=True))
+        peer.upgrade(HANDSHAKE + before)
+        peer.end()
+        peer.upgrade(again + b"".join(behind))
+        peer.end()
+        return [picture(event) for event in peer.events]
+
+    expected = run(whole)
+    assert run(lambda data: [data[i : i + 1] for i in range(len(data))]) == expected
+    assert run(chunks(seed)) == expected
+
+
 REQUESTS = st.one_of(
     st.sampled_from(sorted(SAID_BY_CLIENT)).map(SAID_BY_CLIENT.__getitem__),
     st.just(SAID_BY_CLIENT["negotiate"]),
@@ -219,6 +262,41 @@ REQUESTS = st.one_of(
     st.just(b"POST / HTTP/1.1\nHost: h\nContent-Length: 0\n\n"),
     st.just(b"\r\n"),
 )
+
+
+@pytest.mark.parametrize("role", ["server that resumes", "server that resumes in MessagePack"])
+@settings(max_examples=100)
+@given(data=st.data(), seed=seeds)
+def test_law_7_holds_when_a_client_comes_back(role: str, data: st.DataObject, seed: int) -> None:
+    """The second stream may be cut anywhere, also between its request and what follows."""
+    say = said_to(role)
+    begin = say["negotiate to resume"] + say["upgrade by id"] + say["handshake to resume"]
+    symbols = st.sampled_from([*(f"call {n}" for n in (1, 2, 3, 4)), "sequence 1", "sequence 2", "hub ping", "ack 1"])
+    before, behind = (b"".join(map(say.__getitem__, data.draw(st.lists(symbols, max_size=4)))) for _ in range(2))
+    again = say["upgrade by id"] + say[f"sequence {data.draw(st.integers(1, 2))}"]
+
+    def run(cut: Cut) -> Any:
+        tokens = ConnectionTokens(names())
+        first = server(limits=SMALL, tokens=tokens, stateful_reconnect=True)
+        events: list[Any] = []
+        sent = b""
+        for opens, stream in ((first, begin + before), (None, again + behind)):
+            machine = opens or server(limits=SMALL, tokens=tokens, stateful_reconnect=True)
+            for piece in cut(stream):
+                machine.receive_data(piece, 0.0)
+                told = take(machine)
+                if told and isinstance(told[0], Resumed):
+                    first.resume(machine, now=0.0)
+                    machine, told = first, take(first)
+                events += told
+                sent += machine.data_to_send()
+            machine.receive_data(b"", 0.0)
+            events += take(machine)
+        return [picture(event) for event in events], sent
+
+    expected = run(whole)
+    assert run(lambda data: [data[i : i + 1] for i in range(len(data))]) == expected
+    assert run(chunks(seed)) == expected
 
 
 @pytest.mark.parametrize("role", ["server", "server in MessagePack"])

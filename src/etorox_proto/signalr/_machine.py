@@ -225,6 +225,10 @@ class Machine(Generic[Event]):
         self._numbered += 1
         if self._replay is not None:
             self._replay.keep(record, is_answer=is_answer)
+            # With every answer, not with every piece that is received: pieces must not matter.
+            if self._replay.answer_bytes > self._limits.unacknowledged_bytes:
+                allowed = self._limits.unacknowledged_bytes
+                raise LimitExceeded("unacknowledged_bytes", allowed, "answers waiting to be acknowledged")
         self._write_record(record)
 
     def _write_record(self, record: bytes) -> None:
@@ -257,9 +261,6 @@ class Machine(Generic[Event]):
         # What is said again on a fresh stream, frames included, is none of the peer's doing.
         if len(self._output) > allowed + 2 * self.unacknowledged_bytes:
             raise LimitExceeded("queued_bytes", allowed, "answers waiting to be sent")
-        allowed = self._limits.unacknowledged_bytes
-        if self._replay is not None and self._replay.answer_bytes > allowed:
-            raise LimitExceeded("unacknowledged_bytes", allowed, "answers waiting to be acknowledged")
 
     # ------------------------------------------------------------------------------------- a stream after another
 

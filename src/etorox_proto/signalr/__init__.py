@@ -70,6 +70,7 @@ from etorox_proto.signalr._messages import (
     UnknownMessage,
 )
 from etorox_proto.signalr._negotiation import AvailableTransport, NegotiateResponse, parse_negotiate_response
+from etorox_proto.signalr._request import ClientRequest, Redirect
 from etorox_proto.signalr._server import ServerConnection
 from etorox_proto.signalr._state import TRANSITIONS, State
 from etorox_proto.signalr._tokens import ConnectionTokens
@@ -85,6 +86,7 @@ __all__ = [
     "CallLost",
     "CancelInvocation",
     "CancelReceived",
+    "ClientRequest",
     "Close",
     "Closed",
     "Completed",
@@ -117,6 +119,7 @@ __all__ = [
     "NegotiationFailed",
     "Ping",
     "RecordReader",
+    "Redirect",
     "RemoteProtocolError",
     "Resumed",
     "Sequence",

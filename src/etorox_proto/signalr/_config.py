@@ -14,6 +14,7 @@ from types import MappingProxyType
 from etorox_proto.signalr._codec import ENCODINGS, Encoding
 from etorox_proto.signalr._errors import LocalProtocolError
 from etorox_proto.signalr._http import check_headers
+from etorox_proto.signalr._request import ClientRequest, Redirect
 from etorox_proto.signalr._url import Endpoint, parse_endpoint
 
 __all__ = ["HubConfig", "Limits", "ServerConfig", "check_secure", "check_seconds"]
@@ -140,13 +141,27 @@ def _any_path(_path: str) -> bool:
     return True
 
 
+def _anybody(_request: ClientRequest) -> None:
+    pass
+
+
+def _nowhere(_request: ClientRequest) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """How a server treats its connections. Times are seconds.
 
+    `serves`, `authorize` and `redirects` are called in this order, from inside `receive_data`, and must not wait. If
+    one raises, or answers what it cannot, the client gets status 500 and the connection ends with `UpgradeFailed`.
+
     Attributes:
         serves: whether there is a hub at this path (percent-encoded, without `/negotiate` and query); every other
             path is answered with 404.
+        authorize: None lets the client in; an HTTP status from 400 to 599, such as 401 or 403, refuses it. It is asked
+            about every request to negotiate and every WebSocket, each by itself: the one proves nothing for the other.
+        redirects: where a client that asks to negotiate is to go instead, if anywhere.
         encodings: those of hub messages that clients may choose from, `"json"` and `"messagepack"`.
         allowed_origins: where web pages that use the hub may come from, such as `https://app.example.com`; the server's
             own origin is one of them if it serves pages. Those pages are told so (CORS), also that they may send
@@ -165,6 +180,8 @@ class ServerConfig:
     """
 
     serves: Callable[[str], bool] = _any_path
+    authorize: Callable[[ClientRequest], int | None] = _anybody
+    redirects: Callable[[ClientRequest], Redirect | None] = _nowhere
     encodings: Collection[Encoding] = ENCODINGS
     allowed_origins: Collection[str] | None = None
     compression: bool = False

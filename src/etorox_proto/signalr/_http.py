@@ -42,6 +42,9 @@ class HttpResponse(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
 
+    def __repr__(self) -> str:
+        return f"<HttpResponse {self.status}>"
+
 
 class HttpRequest(msgspec.Struct, frozen=True):
     """A whole request; its body has been read and dropped. Header names are in lower case."""
@@ -49,6 +52,9 @@ class HttpRequest(msgspec.Struct, frozen=True):
     method: str
     target: str
     headers: list[tuple[str, str]]
+
+    def __repr__(self) -> str:
+        return f"<HttpRequest {self.method}>"
 
     def header(self, name: str) -> str | None:
         """The first header of that (lower-case) name."""
@@ -278,10 +284,14 @@ def _pieces(head: bytes, rest: bytes) -> Iterator[bytes]:
 _REASONS = {
     200: "OK",
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     409: "Conflict",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
 }
 
 

@@ -18,6 +18,7 @@ import msgspec
 from etorox_proto.signalr._errors import NegotiationFailed
 from etorox_proto.signalr._http import HttpResponse
 from etorox_proto.signalr._json import MALFORMED, describe
+from etorox_proto.signalr._request import Redirect
 
 __all__ = [
     "AvailableTransport",
@@ -25,6 +26,7 @@ __all__ = [
     "negotiate_response",
     "parse_negotiate_response",
     "read_negotiation",
+    "redirect_response",
 ]
 
 # After the hundredth response that redirects, no further request is made.
@@ -190,6 +192,12 @@ def negotiate_response(
             "availableTransports": [AvailableTransport("WebSockets", transfer_formats)],
         }
     )
+
+
+def redirect_response(redirect: Redirect) -> bytes:
+    """What a server answers to a negotiate request, with status 200, to send the client elsewhere."""
+    token = {} if redirect.access_token is None else {"accessToken": redirect.access_token}
+    return msgspec.json.encode({"negotiateVersion": 0, "url": redirect.url, **token, "availableTransports": []})
 
 
 def _hint(response: HttpResponse) -> str:

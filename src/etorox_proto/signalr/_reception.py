@@ -9,19 +9,23 @@ Source: SignalR specification, sections 4, 6, 16 and 18; the Fetch standard for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from etorox_proto.signalr._codec import new_codec
 from etorox_proto.signalr._config import ServerConfig
 from etorox_proto.signalr._errors import LocalProtocolError, UpgradeFailed
 from etorox_proto.signalr._http import HttpRequest, HttpServer
-from etorox_proto.signalr._negotiation import negotiate_response
+from etorox_proto.signalr._negotiation import negotiate_response, redirect_response
+from etorox_proto.signalr._request import ClientRequest
 from etorox_proto.signalr._tokens import ConnectionTokens
 from etorox_proto.signalr._websocket import WebSocket
 
 __all__ = ["Reception"]
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 
 class Reception:
@@ -36,9 +40,9 @@ class Reception:
         is_over: whether the last answer was the end of the stream.
         websocket: what the stream became, None before that.
         connection_id: the public name of the connection, None before the WebSocket.
-        path: the path of the WebSocket request (percent-encoded), None before it.
-        query: the query of that request as name and value pairs.
         resumes: the connection whose client has come back with this WebSocket; None if it begins one of its own.
+        request: the WebSocket request, None before it.
+        failure: what a function of the configuration's did wrong, after the last answer; None if nothing.
     """
 
     def __init__(self, config: ServerConfig, tokens: ConnectionTokens) -> None:
@@ -51,9 +55,9 @@ class Reception:
         self.is_over = False
         self.websocket: WebSocket | None = None
         self.connection_id: str | None = None
-        self.path: str | None = None
-        self.query: list[tuple[str, str]] = []
         self.resumes: Any = None
+        self.request: ClientRequest | None = None
+        self.failure: UpgradeFailed | None = None
 
     @property
     def expects_request(self) -> bool:
@@ -76,11 +80,15 @@ class Reception:
         request = self._http.receive_data(data)
         while request is not None:
             self.served += 1
-            answer = self._serve(request)
+            try:
+                answer = self._serve(request)
+            except UpgradeFailed as failure:
+                self.failure = failure
+                answer = self._respond(500, b"")
             if answer is None:
                 return
             yield answer
-            if not self.expects_request:
+            if self.failure is not None or not self.expects_request:
                 self.is_over = True
                 return
             request = self._http.receive_data(b"")
@@ -115,6 +123,7 @@ class Reception:
 
     def _serve(self, request: HttpRequest) -> bytes | None:
         path, _, query = request.target.partition("?")
+        parameters = parse_qsl(query, keep_blank_values=True)
         hub_path = path.removesuffix("/negotiate") or "/"
         origin, allowed = request.header("origin"), self._config.allowed_origins
         self._for_page = []
@@ -124,23 +133,50 @@ class Reception:
             self._for_page = _headers_for_page(origin, request)
             if request.method == "OPTIONS":
                 return self._respond(200, b"")
-        if path.endswith("/negotiate") and self._config.serves(hub_path):
+        if path.endswith("/negotiate") and self._ask(self._config.serves, hub_path):
             if request.method != "POST":
                 return self._respond(405, b"")
-            formats = [new_codec(encoding).transfer_format for encoding in self._config.encodings]
-            answer = negotiate_response(query, formats, self._tokens.issue, may_resume=self._config.stateful_reconnect)
-            return self._respond(200, answer, "application/json")
+            asked = ClientRequest(hub_path, parameters, request.headers, negotiates=True)
+            return self._authorize(asked) or self._negotiate(asked, query)
         if (
             request.method != "GET"
             or (request.header("upgrade") or "").lower() != "websocket"
-            or not self._config.serves(path)
+            or not self._ask(self._config.serves, path)
         ):
             return self._respond(404, b"")
-        return self._upgrade(request, path, query)
+        asked = ClientRequest(path, parameters, request.headers, negotiates=False)
+        return self._authorize(asked) or self._upgrade(asked, request)
 
-    def _upgrade(self, request: HttpRequest, path: str, query: str) -> bytes | None:
-        parameters = parse_qsl(query, keep_blank_values=True)
-        connect_id = next((value for name, value in parameters if name.lower() == "id"), None)
+    def _ask(self, function: Callable[[Asked], Answer], about: Asked) -> Answer:
+        """Ask a function of the configuration's, which is not ours and may do anything."""
+        try:
+            return function(about)
+        except Exception as error:
+            text = f"expected an answer from a function of ServerConfig, it raised {type(error).__name__}"
+            raise UpgradeFailed(text, status=500) from error
+
+    def _authorize(self, asked: ClientRequest) -> bytes | None:
+        status = self._ask(self._config.authorize, asked)
+        if status is None:
+            return None
+        if not isinstance(status, int) or not 400 <= status <= 599:
+            text = f"expected a status from 400 to 599, or None, from ServerConfig.authorize, got {status!r}"
+            raise UpgradeFailed(text, status=500)
+        return self._respond(status, b"")
+
+    def _negotiate(self, asked: ClientRequest, query: str) -> bytes:
+        body = self._ask(self._redirect, asked)
+        if body is None:
+            formats = [new_codec(encoding).transfer_format for encoding in self._config.encodings]
+            body = negotiate_response(query, formats, self._tokens.issue, may_resume=self._config.stateful_reconnect)
+        return self._respond(200, body, "application/json")
+
+    def _redirect(self, asked: ClientRequest) -> bytes | None:
+        redirect = self._config.redirects(asked)
+        return None if redirect is None else redirect_response(redirect)
+
+    def _upgrade(self, asked: ClientRequest, request: HttpRequest) -> bytes | None:
+        connect_id = next((value for name, value in asked.query if name.lower() == "id"), None)
         try:
             websocket = WebSocket.server(
                 request, max_message=self._config.limits.websocket_message, compression=self._config.compression
@@ -153,12 +189,14 @@ class Reception:
             if isinstance(attached, int):
                 return self._respond(attached, b"")
             self._connect_id, self.connection_id = connect_id or attached, attached
-        self.path, self.query = path, parameters
+        self.request = asked
         self.websocket = websocket
         return None
 
     def _respond(self, status: int, body: bytes, content_type: str = "text/plain") -> bytes:
         headers = [("Content-Type", content_type)] if body else []
+        if status == 401:
+            headers.append(("WWW-Authenticate", "Bearer"))  # RFC 9110 section 15.5.2 demands one
         return self._http.respond(status, body, [*headers, *self._for_page])
 
 

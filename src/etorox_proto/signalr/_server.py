@@ -48,6 +48,7 @@ from etorox_proto.signalr._peer import check_reason
 from etorox_proto.signalr._reception import Reception
 from etorox_proto.signalr._replay import Replay
 from etorox_proto.signalr._server_commands import ServerCommands
+from etorox_proto.signalr._request import ClientRequest
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._tokens import ConnectionTokens
 from etorox_proto.signalr._websocket import CloseReceived, WebSocket
@@ -97,12 +98,17 @@ class ServerConnection(ServerCommands):
     @property
     def path(self) -> str | None:
         """The path of the WebSocket request (percent-encoded), None before it."""
-        return self._reception.path
+        return None if self.request is None else self.request.path
 
     @property
     def query(self) -> list[tuple[str, str]]:
         """The query of the WebSocket request as name and value pairs, `id` included; empty before it."""
-        return self._reception.query
+        return [] if self.request is None else self.request.query
+
+    @property
+    def request(self) -> ClientRequest | None:
+        """The WebSocket request, with its headers and its access token, None before it."""
+        return self._reception.request
 
     @property
     def encoding(self) -> Encoding | None:
@@ -219,7 +225,7 @@ class ServerConnection(ServerCommands):
             if trailing := reception.trailing_data:
                 self._receive_websocket(reception.websocket, trailing, now)
         elif reception.is_over:
-            self._finish(None)
+            self._finish(reception.failure)
 
     def _begin_websocket(self, websocket: WebSocket, now: float) -> None:
         self._websocket = websocket

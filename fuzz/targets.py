@@ -180,6 +180,11 @@ def frames(data: bytes) -> None:
     _check_cuts(_connected, data)
 
 
+def compressed_frames(data: bytes) -> None:
+    """Any bytes to a connected client that agreed to compress: as for `frames`."""
+    _check_cuts(lambda: _connected(compression=True), data)
+
+
 def records(data: bytes) -> None:
     """Any bytes in WebSocket messages, so that all reach the hub: nothing raises, and cuts change nothing."""
 
@@ -236,6 +241,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         negotiation,
         upgrade,
         frames,
+        compressed_frames,
         records,
         packed_records,
         server,
@@ -349,9 +355,16 @@ class _Run:
             assert machine.pending_calls == 0
 
 
-def _upgrading(limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"] = "json") -> _Run:
+def _upgrading(
+    limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"] = "json", *, compression: bool = False
+) -> _Run:
     config = HubConfig(
-        url="http://localhost/hub", encoding=encoding, handles=["t"], skip_negotiation=True, limits=limits
+        url="http://localhost/hub",
+        encoding=encoding,
+        compression=compression,
+        handles=["t"],
+        skip_negotiation=True,
+        limits=limits,
     )
     run = _Run(HubConnection(config, now=_NOW))
     key = re.search(rb"Sec-WebSocket-Key: (\S+)", run.request)
@@ -361,12 +374,18 @@ def _upgrading(limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"
     return run
 
 
-def _connected(limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"] = "json") -> _Run:
-    run = _upgrading(limits, encoding)
+def _connected(
+    limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"] = "json", *, compression: bool = False
+) -> _Run:
+    run = _upgrading(limits, encoding, compression=compression)
+    extension = b"Sec-WebSocket-Extensions: permessage-deflate\r\n" if compression else b""
     run.feed(
         run.fill_in(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n\x81\x03{}\x1e"
+            + extension
+            + b"Sec-WebSocket-Accept: "
+            + ACCEPT
+            + b"\r\n\r\n\x81\x03{}\x1e"
         )
     )
     run.fill_in = _same

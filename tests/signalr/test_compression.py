@@ -39,6 +39,7 @@ from machines import (
     frame,
     hub,
     joined,
+    negotiated,
     obliging,
     picture,
     records,
@@ -588,6 +589,25 @@ def test_a_small_message_takes_little_memory(name: str, piece: int, role: str) -
 
 
 # --------------------------------------------------------------------------------------------- our two roles
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_stream_that_takes_the_place_of_another_begins_afresh(again: bool) -> None:
+    """What one stream agreed on, and what its messages held, is nothing to the next."""
+    peer = RawPeer(hub(stateful_reconnect=True, compression=True))
+    peer.negotiate(negotiated(useStatefulReconnect=True))
+    peer.upgrade(HANDSHAKE, EXTENSION)
+    word = told("first")
+    peer.feed(frame(deflated(word), reserved=4))
+    peer.end()
+    assert not is_compressed(peer), "there is no stream"
+    peer.upgrade(b"", *([EXTENSION] if again else []))
+    assert is_compressed(peer) == again
+    goes_on = records({"type": 9, "sequenceId": 2}) + word
+    peer.feed(frame(deflated(goes_on), reserved=4) if again else frame(goes_on))
+    assert peer.client.state is State.CONNECTED
+    peer.feed(frame(deflated(word, window=goes_on), reserved=4) if again else frame(word))
+    assert [event.target for event in peer.events if isinstance(event, InvocationReceived)] == ["first"] * 3
 
 
 @pytest.mark.parametrize("encoding", ["json", "messagepack"])

@@ -47,8 +47,8 @@ from etorox_proto.signalr._messages import Sequence as SequenceMessage
 from etorox_proto.signalr._peer import check_reason
 from etorox_proto.signalr._reception import Reception
 from etorox_proto.signalr._replay import Replay
-from etorox_proto.signalr._server_commands import ServerCommands
 from etorox_proto.signalr._request import ClientRequest
+from etorox_proto.signalr._server_commands import ServerCommands
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._tokens import ConnectionTokens
 from etorox_proto.signalr._websocket import CloseReceived, WebSocket

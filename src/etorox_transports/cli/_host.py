@@ -1,7 +1,7 @@
 """Serves the embedded exchange on a TCP port: one thread, a selector, any number of clients.
 
-A thin adapter over `Simulator`; it knows sockets and time, and nothing of the protocol. `etorox simulate` runs it in
-the foreground, `etorox stream` without a host in a thread beside the client.
+`Simulator` on the loop that serves SignalR, `_blocking._streams`; what is added is the pace of the market, and what
+goes wrong. `etorox simulate` runs it in the foreground, `etorox stream` without a host in a thread beside the client.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import secrets
 import selectors
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -22,12 +21,16 @@ from typing import Self, assert_never, final
 
 from etorox_proto import PublicKey
 from etorox_proto.simulator import INSTRUMENTS, Instrument, SimulatedMarket, Simulator, SimulatorConnection
+from etorox_transports._blocking._streams import Stream, StreamLoop
+from etorox_transports._serving import ServeLimits, open_listener
 from etorox_transports.cli._chaos import Chaos, FaultKind, Valve
 
 __all__ = ["SimulatorHost"]
 
-# More than a TLS record, so that nothing stays behind in the TLS layer, where the selector would not see it.
-_READ_SIZE = 65_536
+# The exchange drops those who do not read by itself, and chaos holds bytes back for longer than sending may take.
+_LIMITS = ServeLimits(send_timeout=math.inf)
+# How long a stream whose machine has ended is kept for what was held back, in seconds.
+_LAST_BYTES = 1.0
 # At full speed: how many market changes to make between two looks at the sockets, and how much may wait for a client.
 _BURST = 200
 _FULL = 262_144
@@ -37,25 +40,44 @@ _WARM_UP = 300
 _LONGEST_WARM_UP = 86_400.0
 
 
-class _Client:
-    """One client's socket and its machine.
+class _Client(Stream[SimulatorConnection]):
+    """One client's stream, on which things may go wrong.
 
     Attributes:
         number: of its stream, for people.
-        unsent: bytes that the socket has not taken yet.
-        watched: what the selector waits for.
         valve: what may pass; only chaos turns it down.
         is_mute: nothing can be sent any more, because our half of the stream was closed.
     """
 
-    def __init__(self, sock: socket.socket, machine: SimulatorConnection, number: int) -> None:
-        self.sock = sock
-        self.machine = machine
+    def __init__(self, sock: socket.socket, machine: SimulatorConnection, now: float, number: int) -> None:
+        super().__init__(sock, machine, now)
         self.number = number
-        self.unsent = b""
-        self.watched = 0
         self.valve = Valve()
         self.is_mute = False
+
+    @property
+    def deadline(self) -> float:
+        """When something is due on it."""
+        return min(super().deadline, self.valve.deadline)
+
+    def wants(self, now: float) -> int:
+        """Nothing while the valve is shut; and who lets bytes drop does so in time, not when the socket has room."""
+        if self.valve.deadline <= now:
+            self.valve.look(now)
+        if self.unsent and self.valve.deadline < math.inf:
+            # What is held back is so to the last byte, even if its machine has ended.
+            self.leaves_by = max(self.leaves_by, self.valve.deadline + _LAST_BYTES)
+        if self.valve.is_shut(now):
+            return 0
+        return super().wants(now) if self.valve.deadline == math.inf else selectors.EVENT_READ
+
+    def send(self, data: bytes, now: float) -> int:
+        """Send what may pass."""
+        self.valve.look(now)
+        if self.is_mute:
+            return len(data)
+        passing = self.valve.take(data, now)
+        return super().send(passing, now) if passing else 0
 
 
 @final
@@ -98,30 +120,25 @@ class SimulatorHost:
         names = iter(partial(secrets.token_urlsafe, 16), None)
         self.simulator = Simulator(market, accounts=accounts, names=names, now=now, unix_time=unix_time)
         self.events = 0
-        self._ssl_context = ssl_context
         self._chaos = chaos
         self._refusing_until = -math.inf
         self._accepted = 0
-        self._clients: dict[socket.socket, _Client] = {}
-        self._listener = socket.create_server(address, backlog=64)
-        self._listener.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._wake_up, self._woken = socket.socketpair()
-        self._woken.setblocking(False)
         self._stopping = False
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._woken, selectors.EVENT_READ)
+        listener = open_listener(*address)
+        self._port: int = listener.getsockname()[1]
+        self._loop: StreamLoop[_Client] = StreamLoop(
+            listener, self._welcome, lambda _client: None, limits=_LIMITS, ssl_context=ssl_context
+        )
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        port: int = self._listener.getsockname()[1]
-        return port
+        return self._port
 
     @property
     def clients(self) -> int:
         """How many byte streams are open."""
-        return len(self._clients)
+        return len(self._loop.streams)
 
     def __enter__(self) -> Self:
         return self
@@ -133,19 +150,15 @@ class SimulatorHost:
 
     def close(self) -> None:
         """Say goodbye to the clients, as far as their sockets take it at once, and close everything."""
-        for client in list(self._clients.values()):
+        for client in self._loop.streams:
             client.machine.close(now=time.monotonic())
-            self._flush(client)
-            self._drop(client)
-        self._selector.close()
-        for sock in (self._listener, self._wake_up, self._woken):
-            sock.close()
+            self._loop.flush(client)
+        self._loop.close()
 
     def stop(self) -> None:
         """Make `run` return; may be called from another thread."""
         self._stopping = True
-        with contextlib.suppress(OSError):
-            self._wake_up.send(b"\0")
+        self._loop.wake()
 
     def refuse_until(self, until: float) -> None:
         """Reset whoever connects, until that time of `time.monotonic()`."""
@@ -160,34 +173,20 @@ class SimulatorHost:
     def run(self) -> None:
         """Serve until `stop` is called."""
         while not self._stopping:
-            for key, mask in self._selector.select(self._patience()):
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif key.fileobj is not self._woken and mask & selectors.EVENT_READ:
-                    self._read(key.data)
+            self._loop.turn(self._due())
             self._trade()
-            now = time.monotonic()
             if self._chaos is not None:
-                self._go_wrong(self._chaos, now)
-            for client in list(self._clients.values()):
-                if client.machine.deadline <= now:
-                    client.machine.handle_timeout(now)
-                self._flush(client)
+                self._go_wrong(self._chaos, time.monotonic())
 
-    def _patience(self) -> float:
-        """How long to wait for sockets."""
+    def _due(self) -> float:
+        """When something is due that no stream knows of."""
         if self._at_full_speed and self._has_room():
-            return 0.0
-        deadlines = [min(client.machine.deadline, client.valve.deadline) for client in self._clients.values()]
-        earliest = min([self.simulator.deadline, *deadlines])
-        if self._chaos is not None:
-            earliest = min(earliest, self._chaos.deadline)
-        # Nothing is further away than an hour, which also spares the selector an infinite wait.
-        return min(max(earliest - time.monotonic(), 0.0), 3600.0)
+            return -math.inf
+        return min(self.simulator.deadline, math.inf if self._chaos is None else self._chaos.deadline)
 
     def _has_room(self) -> bool:
-        subscribed = [client for client in self._clients.values() if client.machine.is_subscribed]
-        return bool(subscribed) and all(len(c.unsent) + c.machine.queued_bytes < _FULL for c in subscribed)
+        subscribed = [client for client in self._loop.streams if client.machine.is_subscribed]
+        return bool(subscribed) and all(client.waiting_bytes < _FULL for client in subscribed)
 
     def _trade(self) -> None:
         now = time.monotonic()
@@ -195,93 +194,16 @@ class SimulatorHost:
         for _ in range(_BURST if self._at_full_speed and self._has_room() else 0):
             self.events += self.simulator.step(now)
 
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
-            return  # it went away before we came
-        if time.monotonic() < self._refusing_until:
-            _reset(sock)
-            return
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._ssl_context is not None:
-            try:
-                sock.getpeername()  # raises if the client has gone; so would wrap_socket, and leave the socket open
-                sock = self._ssl_context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-            except OSError:
-                sock.close()
-                return
+    def _welcome(self, sock: socket.socket, now: float) -> _Client | None:
+        if now < self._refusing_until:
+            return None
         self._accepted += 1
-        client = _Client(sock, self.simulator.accept(time.monotonic()), self._accepted)
-        self._clients[sock] = client
-        self._watch(client)
-
-    def _read(self, client: _Client) -> None:
-        try:
-            data = client.sock.recv(_READ_SIZE)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
-        except OSError:
-            data = b""
-        client.machine.receive_data(data, time.monotonic())
-        if not data:
-            self._drop(client)
-
-    def _flush(self, client: _Client) -> None:
-        now = time.monotonic()
-        client.valve.look(now)
-        try:
-            # No more is taken out of the machine than the socket accepts: the machine drops those who do not read.
-            while data := client.unsent or client.machine.data_to_send():
-                client.unsent = data
-                if not (passing := data if client.is_mute else client.valve.take(data, now)):
-                    break
-                client.unsent = data[len(passing) if client.is_mute else client.sock.send(passing) :]
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pass
-        except OSError:
-            client.machine.receive_data(b"", now)
-            self._drop(client)
-            return
-        if client.machine.closed and not (client.unsent and client.valve.deadline < math.inf):
-            self._drop(client)  # even if something is left: whoever reads has it all by now
-        else:
-            self._watch(client)
-
-    def _watch(self, client: _Client) -> None:
-        """Have the selector wait for what this client needs now."""
-        now = time.monotonic()
-        watched = 0
-        if not client.valve.is_shut(now):
-            watched = selectors.EVENT_READ
-            if client.unsent and client.valve.deadline == math.inf:
-                watched |= selectors.EVENT_WRITE
-        if watched == client.watched:
-            return
-        if not client.watched:
-            self._selector.register(client.sock, watched, client)
-        elif not watched:
-            self._selector.unregister(client.sock)
-        else:
-            self._selector.modify(client.sock, watched, client)
-        client.watched = watched
-
-    def _drop(self, client: _Client, *, reset: bool = False) -> None:
-        if self._clients.pop(client.sock, None) is not None:
-            if client.watched:
-                self._selector.unregister(client.sock)
-            if reset:
-                _reset(client.sock)
-                return
-            with contextlib.suppress(OSError):
-                client.sock.shutdown(socket.SHUT_WR)
-            client.sock.close()
+        return _Client(sock, self.simulator.accept(now), now, self._accepted)
 
     # ------------------------------------------------------------------------------------------------- chaos
 
     def _go_wrong(self, chaos: Chaos, now: float) -> None:
-        clients = {client.number: client for client in self._clients.values()}
+        clients = {client.number: client for client in self._loop.streams}
         fault = chaos.next_fault(list(clients), now)
         if fault is None:
             return
@@ -289,7 +211,7 @@ class SimulatorHost:
         match fault.kind:
             case FaultKind.RESET:
                 client.machine.receive_data(b"", now)
-                self._drop(client, reset=True)
+                self._loop.drop(client, reset=True)
             case FaultKind.HALF_CLOSE:
                 client.is_mute = True
                 with contextlib.suppress(OSError):
@@ -304,9 +226,3 @@ class SimulatorHost:
                 client.machine.close(allow_reconnect=fault.kind is FaultKind.GOODBYE, now=now)
             case _:
                 assert_never(fault.kind)
-
-
-def _reset(sock: socket.socket) -> None:
-    """Close it so that the other side is told that this is no ordinary end."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()

@@ -208,6 +208,7 @@ EXPORTS = {
         "LatestBy",
         "Overload",
         "ServeLimits",
+        "UploadFailed",
         "new_exchange_connection",
         "new_session",
         "new_tls_context",
@@ -215,15 +216,20 @@ EXPORTS = {
     "etorox_transports.anyio": [
         "AnyioStream",
         "AsyncByteStream",
+        "AsyncHandler",
         "AsyncOpener",
         "AsyncTimeSource",
+        "Connection",
         "Events",
         "Exchange",
         "Feed",
         "Hub",
+        "IncomingCall",
+        "Server",
         "connect",
         "connect_hub",
         "open_stream",
+        "serve",
     ],
     "etorox_transports.blocking": [
         "ByteStream",
@@ -246,20 +252,28 @@ EXPORTS = {
     ],
     "etorox_transports.trio": [
         "AsyncByteStream",
+        "AsyncHandler",
         "AsyncOpener",
         "AsyncTimeSource",
+        "Connection",
         "Events",
         "Exchange",
         "Feed",
         "Hub",
+        "IncomingCall",
+        "Server",
         "connect",
         "connect_hub",
         "open_stream",
+        "serve",
     ],
 }
 # Adapters offer the same verbs, each in its own way.
 ADAPTERS = ("etorox_transports.anyio", "etorox_transports.blocking", "etorox_transports.trio")
-VERBS = {"Events", "Exchange", "Feed", "Hub", "connect", "connect_hub", "open_stream"}
+VERBS = {
+    *("Connection", "Events", "Exchange", "Feed", "Hub", "Server"),
+    *("connect", "connect_hub", "open_stream", "serve"),
+}
 # What annotations name and the package imports only when a key is used.
 IMPORTED_LATE = {"RSAPrivateKey": RSAPrivateKey, "RSAPublicKey": RSAPublicKey}
 NAMES = [(module, name) for module, names in EXPORTS.items() for name in names]

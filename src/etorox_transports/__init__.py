@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from etorox_transports._attempt import new_exchange_connection, new_session, new_tls_context
-from etorox_transports._errors import DialFailed, FeedOverflow
+from etorox_transports._errors import DialFailed, FeedOverflow, UploadFailed
 from etorox_transports._queue import LatestBy, Overload
 from etorox_transports._serving import ServeLimits
 
@@ -17,6 +17,7 @@ __all__ = [
     "LatestBy",
     "Overload",
     "ServeLimits",
+    "UploadFailed",
     "new_exchange_connection",
     "new_session",
     "new_tls_context",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from etorox_proto.signalr import ConnectionFailed, SignalRError
 
-__all__ = ["DialFailed", "FeedOverflow"]
+__all__ = ["DialFailed", "FeedOverflow", "UploadFailed"]
 
 
 class DialFailed(ConnectionFailed):
@@ -31,3 +31,10 @@ class FeedOverflow(SignalRError):
             "read it more often, or all feeds together with events()"
         )
         self.dropped = dropped
+
+
+class UploadFailed(SignalRError):
+    """A client ended the stream that it uploads with an error, or sent an item that cannot be read.
+
+    The message is the client's own text, or says what was wrong with the item.
+    """

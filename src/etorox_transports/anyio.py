@@ -11,6 +11,7 @@ Nothing of anyio is needed in the application: an asyncio program uses this as i
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -22,27 +23,37 @@ import anyio.lowlevel
 from anyio.streams.tls import TLSStream
 
 from etorox_proto import Credentials, Dial, ExchangeConfig, SessionConfig
-from etorox_proto.signalr import HubConfig
+from etorox_proto.signalr import HubConfig, ServerConfig
 from etorox_transports._async._backend import AsyncByteStream, AsyncOpener, Event, Scope
+from etorox_transports._async._client import AsyncHandler
+from etorox_transports._async._connection import Connection, IncomingCall
 from etorox_transports._async._exchange import Exchange, new_exchange
 from etorox_transports._async._feed import Events, Feed
 from etorox_transports._async._hub import Hub, new_hub
+from etorox_transports._async._listening import Acceptor, SocketStream
+from etorox_transports._async._server import Server
 from etorox_transports._async._session import AsyncTimeSource
 from etorox_transports._attempt import new_tls_context
 from etorox_transports._queue import Overload
+from etorox_transports._serving import ServeLimits
 
 __all__ = [
     "AnyioStream",
     "AsyncByteStream",
+    "AsyncHandler",
     "AsyncOpener",
+    "Connection",
     "Events",
     "Exchange",
     "Feed",
     "Hub",
+    "IncomingCall",
+    "Server",
     "AsyncTimeSource",
     "connect",
     "connect_hub",
     "open_stream",
+    "serve",
 ]
 
 
@@ -120,6 +131,44 @@ def connect_hub(
         open_stream=open or backend.open_stream,
         feed_capacity=feed_capacity,
         overload=overload,
+    )
+
+
+def serve(
+    handler: AsyncHandler,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    config: ServerConfig = ServerConfig(),  # noqa: B008 - it is frozen
+    ssl_context: ssl.SSLContext | None = None,
+    limits: ServeLimits = ServeLimits(),  # noqa: B008 - it is frozen
+    detailed_errors: bool = False,
+) -> Server:
+    """Serve SignalR on a TCP port; to be entered with `async with`, and it listens from then on.
+
+    Args:
+        handler: run for each client that connects, in a task of its own. When it returns the client is told goodbye;
+            what it raises is logged, and ends that connection. When the connection ends, so does its iteration, and
+            soon after it is cancelled.
+        host: the address to listen on; by default nobody else's machine reaches it.
+        port: 0 takes a free one.
+        config: how clients are treated, which paths there are, and what one message may hold.
+        ssl_context: the server's side of TLS, None for plain TCP.
+        limits: how much it takes on.
+        detailed_errors: tell clients what the handler raised, for development.
+
+    Raises:
+        OSError: the address cannot be used; raised by entering.
+    """
+    return Server(
+        _Anyio(None),
+        handler,
+        host=host,
+        port=port,
+        config=config,
+        ssl_context=ssl_context,
+        limits=limits,
+        detailed_errors=detailed_errors,
     )
 
 
@@ -207,3 +256,35 @@ class _Anyio:
         if dial.tls and self._ssl_context is None:
             self._ssl_context = new_tls_context()  # reading the system's authorities takes a while, so once
         return await open_stream(dial, self._ssl_context)
+
+    async def listen(self, sock: socket.socket) -> Acceptor:
+        return _Acceptor(await anyio.abc.SocketListener.from_socket(sock))
+
+    async def secure(self, stream: SocketStream, ssl_context: ssl.SSLContext) -> SocketStream:
+        assert isinstance(stream, _Accepted), "it was accepted here"
+        tls = await TLSStream.wrap(stream.socket, ssl_context=ssl_context, server_side=True, standard_compatible=False)
+        return _Accepted(stream.socket, tls)
+
+
+class _Accepted:
+    """A stream of a client, plain or TLS."""
+
+    def __init__(self, sock: anyio.abc.SocketStream, stream: anyio.abc.ByteStream) -> None:
+        self.socket = sock
+        bytewise = AnyioStream(stream)
+        self.send_all = bytewise.send_all
+        self.receive_some = bytewise.receive_some
+        self.aclose = bytewise.aclose
+        self.send_eof = sock.send_eof
+
+
+class _Acceptor:
+    """A listener of anyio."""
+
+    def __init__(self, listener: anyio.abc.SocketListener) -> None:
+        self._listener = listener
+        self.aclose = listener.aclose
+
+    async def accept(self) -> SocketStream:
+        sock = await self._listener.accept()
+        return _Accepted(sock, sock)

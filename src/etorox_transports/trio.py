@@ -9,6 +9,7 @@ context and never raise. This module knows trio's streams, clock and tasks; the 
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,26 +18,36 @@ from typing import Any
 import trio
 
 from etorox_proto import Credentials, Dial, ExchangeConfig, SessionConfig
-from etorox_proto.signalr import HubConfig
+from etorox_proto.signalr import HubConfig, ServerConfig
 from etorox_transports._async._backend import AsyncByteStream, AsyncOpener, Event, Scope
+from etorox_transports._async._client import AsyncHandler
+from etorox_transports._async._connection import Connection, IncomingCall
 from etorox_transports._async._exchange import Exchange, new_exchange
 from etorox_transports._async._feed import Events, Feed
 from etorox_transports._async._hub import Hub, new_hub
+from etorox_transports._async._listening import Acceptor, SocketStream
+from etorox_transports._async._server import Server
 from etorox_transports._async._session import AsyncTimeSource
 from etorox_transports._attempt import new_tls_context
 from etorox_transports._queue import Overload
+from etorox_transports._serving import ServeLimits
 
 __all__ = [
     "AsyncByteStream",
+    "AsyncHandler",
     "AsyncOpener",
+    "Connection",
     "Events",
     "Exchange",
     "Feed",
     "Hub",
+    "IncomingCall",
+    "Server",
     "AsyncTimeSource",
     "connect",
     "connect_hub",
     "open_stream",
+    "serve",
 ]
 
 
@@ -117,6 +128,44 @@ def connect_hub(
     )
 
 
+def serve(
+    handler: AsyncHandler,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    config: ServerConfig = ServerConfig(),  # noqa: B008 - it is frozen
+    ssl_context: ssl.SSLContext | None = None,
+    limits: ServeLimits = ServeLimits(),  # noqa: B008 - it is frozen
+    detailed_errors: bool = False,
+) -> Server:
+    """Serve SignalR on a TCP port; to be entered with `async with`, and it listens from then on.
+
+    Args:
+        handler: run for each client that connects, in a task of its own. When it returns the client is told goodbye;
+            what it raises is logged, and ends that connection. When the connection ends, so does its iteration, and
+            soon after it is cancelled.
+        host: the address to listen on; by default nobody else's machine reaches it.
+        port: 0 takes a free one.
+        config: how clients are treated, which paths there are, and what one message may hold.
+        ssl_context: the server's side of TLS, None for plain TCP.
+        limits: how much it takes on.
+        detailed_errors: tell clients what the handler raised, for development.
+
+    Raises:
+        OSError: the address cannot be used; raised by entering.
+    """
+    return Server(
+        _Trio(None),
+        handler,
+        host=host,
+        port=port,
+        config=config,
+        ssl_context=ssl_context,
+        limits=limits,
+        detailed_errors=detailed_errors,
+    )
+
+
 async def open_stream(dial: Dial, ssl_context: ssl.SSLContext | None = None) -> AsyncByteStream:
     """Open the stream that a machine asked for, on the first address that answers.
 
@@ -177,3 +226,25 @@ class _Trio:
         if dial.tls and self._ssl_context is None:
             self._ssl_context = new_tls_context()  # reading the system's authorities takes a while, so once
         return await open_stream(dial, self._ssl_context)
+
+    async def listen(self, sock: socket.socket) -> Acceptor:
+        return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+    async def secure(self, stream: SocketStream, ssl_context: ssl.SSLContext) -> SocketStream:
+        assert isinstance(stream, trio.SocketStream), "it was accepted here"
+        secured = _TlsStream(stream, ssl_context)
+        await secured.do_handshake()
+        return secured
+
+
+class _TlsStream:
+    """The server's side of TLS on an accepted stream."""
+
+    def __init__(self, stream: trio.SocketStream, ssl_context: ssl.SSLContext) -> None:
+        self._stream = stream
+        self._tls = trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True)
+        self.do_handshake = self._tls.do_handshake
+        self.send_all = self._tls.send_all
+        self.receive_some = self._tls.receive_some
+        self.aclose = self._tls.aclose
+        self.send_eof = stream.send_eof

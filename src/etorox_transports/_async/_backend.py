@@ -68,7 +68,13 @@ class Event(Protocol):
 
 
 class Scope(Protocol):
-    """A cancel scope of trio or anyio."""
+    """A cancel scope of trio or anyio.
+
+    Attributes:
+        deadline: when it cancels itself; it may be moved.
+    """
+
+    deadline: float
 
     @property
     def cancelled_caught(self) -> bool:

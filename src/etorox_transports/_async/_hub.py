@@ -23,24 +23,17 @@ from etorox_proto.signalr import (
     InvocationReceived,
     ItemReceived,
 )
-from etorox_transports._async._backend import AsyncOpener, Backend, Event
+from etorox_transports._async._answers import Answers
+from etorox_transports._async._backend import AsyncOpener, Backend
 from etorox_transports._async._driver import Driver, not_entered
 from etorox_transports._async._feed import Feed, Inbox
-from etorox_transports._async._lane import Lane, wait_until
+from etorox_transports._async._lane import Lane
 from etorox_transports._queue import Overload, new_queue
 
 __all__ = ["Hub", "HubDriver", "new_hub"]
 
 # How many invocations by the hub are kept for somebody to read.
 _INVOCATIONS = 1_000
-
-
-class _Answer:
-    """What a task waits for that has called a method."""
-
-    def __init__(self, event: Event) -> None:
-        self.has_come = event
-        self.completed: Completed | None = None
 
 
 @final
@@ -63,7 +56,7 @@ class HubDriver(Driver):
         self._connection: HubConnection | None = None
         self._lane: Lane[HubConnection] | None = None
         self._streams: dict[Call, Inbox] = {}
-        self._answers: dict[Call, _Answer] = {}
+        self._answers = Answers(backend, self.settle, lambda call: self.connection.cancel(call, now=backend.now()))
         self.invocations = Inbox(self.consumers, _INVOCATIONS, "drop_oldest")
 
     def __repr__(self) -> str:
@@ -86,20 +79,10 @@ class HubDriver(Driver):
         until: float,
     ) -> Any:
         """Call a method and wait for its outcome, until a time."""
-        connection, backend = self.connection, self._backend
-        call = connection.invoke(target, arguments, result_type=result_type, headers=headers, now=backend.now())
-        self._answers[call] = answer = _Answer(backend.new_event())
-        try:
-            self.settle()
-            await wait_until(backend, answer.has_come, until)
-        finally:
-            del self._answers[call]
-            if answer.completed is None:
-                connection.cancel(call, now=backend.now())
-                self.settle()
-        if answer.completed is None:
-            raise TimeoutError(f"{target} was not answered in time")
-        return self._outcome(answer.completed)
+        call = self.connection.invoke(
+            target, arguments, result_type=result_type, headers=headers, now=self._backend.now()
+        )
+        return self._outcome(await self._answers.wait(call, until))
 
     def _outcome(self, completed: Completed) -> Any:
         error = completed.error
@@ -173,9 +156,8 @@ class HubDriver(Driver):
 
     def _completed(self, completed: Completed) -> None:
         call, error = completed.call, completed.error
-        if (answer := self._answers.get(call)) is not None:
-            answer.completed = completed
-            answer.has_come.set()
+        if self._answers.take(completed):
+            pass
         elif isinstance(error, CallLost) and error.__cause__ is not None:
             pass  # `Closed` comes next, and says why
         elif (inbox := self._streams.pop(call, None)) is not None:

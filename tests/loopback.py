@@ -64,6 +64,11 @@ class Client:
         self._heard += data
 
     @property
+    def heard(self) -> bytes:
+        """All bytes that came."""
+        return bytes(self._heard)
+
+    @property
     def messages(self) -> list[dict[str, Any]]:
         """The hub messages that the client sent."""
         heard = said(bytes(self._heard).partition(b"\r\n\r\n")[2])

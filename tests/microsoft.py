@@ -207,10 +207,10 @@ class MicrosoftClient:
         """Invoke without asking for an answer."""
         self.do("send", target=target, values=values)
 
-    def stream(self, target: str, *values: Any) -> int:
-        """Subscribe to a stream; its number is in the events."""
+    def stream(self, target: str, *values: Any, **options: Any) -> int:
+        """Subscribe to a stream; its number is in the events. With `most`, only so many items are."""
         number = next(self._runtime._ids)
-        self.do("stream", target=target, values=values, stream=number)
+        self.do("stream", target=target, values=values, stream=number, **options)
         return number
 
     def next(self, *events: str) -> dict[str, Any]:
@@ -335,7 +335,8 @@ def _page_server(files: dict[str, Path], commands: queue.Queue[dict[str, Any]], 
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            take(json.loads(body))
+            for report in json.loads(body):
+                take(report)
             self._answer(200, "text/plain", b"")
 
         def _answer(self, status: int, kind: str, body: bytes) -> None:

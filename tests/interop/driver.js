@@ -50,9 +50,14 @@
       state: ({ hub }) => hub.state,
       invoke: (it, { target, values }) => it.hub.invoke(target, ...filled(it, values)),
       send: (it, { target, values }) => it.hub.send(target, ...filled(it, values)),
-      stream: (it, { target, values, stream }) => {
+      // Of a stream without end only so many items are told of.
+      stream: (it, { target, values, stream, most = Infinity }) => {
+        let count = 0;
         const observer = {
-          next: (item) => it.tell("item", { stream, item }),
+          next: (item) => {
+            count += 1;
+            if (count <= most) it.tell("item", { stream, item });
+          },
           complete: () => it.tell("completed", { stream, error: null }),
           error: (error) => it.tell("completed", { stream, error: error.message }),
         };

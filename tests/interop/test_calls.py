@@ -58,6 +58,18 @@ def test_values_travel_unchanged(runtime: Runtime, encoding: str, serve: Serve) 
             assert client.invoke("Echo", value) == value
 
 
+def test_values_travel_compressed(runtime: Runtime, encoding: str, serve: Serve) -> None:
+    hub = serve(runtime, compression=True)
+    with runtime.connect(hub.hub_url, encoding=encoding) as client:
+        for value in VALUES:
+            assert client.invoke("Echo", value) == value
+        text = "again and " * 3_000
+        for _ in range(3):
+            before = len(hub.hubs[0].heard)
+            assert client.invoke("Echo", text) == text
+            assert len(hub.hubs[0].heard) - before < len(text) / 10
+
+
 def test_calls_are_answered_each_by_itself(runtime: Runtime, encoding: str, serve: Serve) -> None:
     with runtime.connect(serve(runtime).hub_url, encoding=encoding) as client:
         calls = [client.call("Add", number, 1) for number in range(100)]

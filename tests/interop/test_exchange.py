@@ -78,20 +78,27 @@ def test_the_guides_five_steps_bring_events(scope: str, host: SimulatorHost, key
     assert all(len(row) == 3 and row[1] > 0 for row in rows)
 
 
-def test_the_guide_follows_what_the_command_prints(tmp_path: Path) -> None:
-    """`etorox simulate` in a process of its own, its key file as it wrote it."""
+@pytest.mark.parametrize("extra", [(), ("--tls",)], ids=["http", "https"])
+def test_the_guide_follows_what_the_command_prints(extra: tuple[str, ...], tmp_path: Path) -> None:
+    """`etorox simulate` in a process of its own, its key file as it wrote it, under its own authority with TLS."""
     key_file = tmp_path / "private-key.pem"
     command = [sys.executable, "-m", "etorox_transports.cli", "simulate", "--rate", "1000", "--key-file", str(key_file)]
-    exchange = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "500"})
+    environment = {**os.environ, "COLUMNS": "1000"}
+    exchange = subprocess.Popen([*command, *extra], stdout=subprocess.PIPE, text=True, env=environment)
     assert exchange.stdout is not None
     try:
         printed = ""
-        while (found := re.search(r"--host (\S+) --api-key (\S+) --key-file", printed)) is None:
+        while (
+            found := re.search(r"--host (\S+) --api-key (\S+) --key-file \S+(?: --ca-file (\S+))?", printed)
+        ) is None:
             line = exchange.stdout.readline()
             assert line, printed
             printed += line
-        events = follow_the_guide("@aspnet", found[1], found[2], key_file, COUNT="20")
-        assert len(events) == 20
+        url, api_key, authority = found.groups()
+        trust = {} if authority is None else {"NODE_EXTRA_CA_CERTS": authority}
+        assert url.startswith("https:" if extra else "http:")
+        assert len(follow_the_guide("@aspnet", url, api_key, key_file, COUNT="20", **trust)) == 20
+        assert len(follow_the_guide("@microsoft", url, api_key, key_file, COUNT="20", **trust)) == 20
     finally:
         exchange.terminate()
         exchange.wait(PATIENCE)
@@ -114,7 +121,7 @@ def test_events_arrive_and_a_subscription_ends(runtime: Runtime, host: Simulator
     with runtime.connect(url, skipNegotiation=skip) as client:
         assert client.invoke("setup", setup_argument(key))["status"] == "success"
         topic = {"channels": ["btcusd"], "event": "marketData"}
-        stream = client.stream("subscribe", topic)
+        stream = client.stream("subscribe", topic, most=20)
         for _ in range(20):
             event = client.next("item")
             assert event["item"]["name"] in EVENTS

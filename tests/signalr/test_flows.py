@@ -1,39 +1,34 @@
 """The published conversations, step by step, in virtual time; see `data/vectors/README.md`.
 
 `Conversation` interprets the steps: it plays the application and the clock, and a `ScriptedHub` of h11 and wsproto is
-the server. One connection object is one attempt, so "reconnecting" reads here as: closed, with an error that may be
-retried. Where the flows of stateful reconnect send and receive messages of calls that nobody made, a call of `raw` with
-the message as its argument travels instead: such messages are counted by their kind and not by what they mean.
+the server. One connection object is one attempt, so "reconnecting" reads here as: closed, and `Retries` says when the
+next attempt is due. Where the flows of stateful reconnect send and receive messages of calls that nobody made, a call of
+`raw` with the message as its argument travels instead: such messages are counted by their kind and not by what they mean.
 """
 
 from __future__ import annotations
 
 import json
+import math
 
 from etorox_proto.signalr import (
     Call,
     Closed,
     Completed,
-    Connected,
     ConnectionFailed,
     HubConfig,
     HubConnection,
     HubError,
     InvocationReceived,
     ItemReceived,
+    Retries,
     State,
     Upload,
 )
 from peers import ScriptedHub, read_json
 from vectors import Case, Vectors
 
-FLOWS = Vectors(
-    "flows",
-    not_yet={
-        "flow-051": "delays between attempts belong to the layer that makes them",
-        "flow-055": "stopping between attempts belongs to the layer that makes them",
-    },
-)
+FLOWS = Vectors("flows")
 
 # The wire's spelling of the vectors' normal form.
 TYPES = {"invocation": 1, "stream_item": 2, "completion": 3, "stream_invocation": 4, "cancel_invocation": 5}
@@ -52,6 +47,9 @@ class Conversation:
     def __init__(self, flow: Case) -> None:
         self.setup, _, policy = flow["setup"].partition(", ")
         self.is_stateful = policy == "stateful reconnect agreed"
+        # Without a policy nobody asks `Retries`; that it is fed all the same changes nothing.
+        self.retries = Retries() if policy == "default reconnect policy" else Retries(())
+        self.told = 0
         assert policy in {
             *("", "default reconnect policy", "reconnect policy with no delays", "stateful reconnect agreed")
         }
@@ -62,7 +60,7 @@ class Conversation:
             for command in commands
             if command["call"] == "on" and command.keys() & {"returns", "raises"}
         }
-        config = HubConfig(
+        self.config = config = HubConfig(
             handles=self.handlers,
             url=flow.get("endpoint", "https://host.example/hub"),
             access_token=flow.get("access_token"),
@@ -118,6 +116,7 @@ class Conversation:
                     assert "result" not in message
                 case _:
                     self.act(step)
+                    self.tell_retries()
                     self.recent = self.sent_messages()
                     self.outbox += [message for message in self.recent if message != {"type": 6}]
 
@@ -137,6 +136,12 @@ class Conversation:
                 hub.accept()
             case {"transport": "lost"}:
                 hub.drop()
+            case {"transport": "attempt_failed"}:
+                assert self.retries.deadline == hub.now
+                attempt = HubConnection(self.config, now=hub.now)
+                attempt.receive_data(b"", hub.now)
+                while (event := attempt.next_event()) is not None:
+                    self.retries.handle_event(event, hub.now)
             case {"clock": seconds}:
                 hub.advance(seconds)
             case {"http_request": expected}:
@@ -151,6 +156,12 @@ class Conversation:
                 assert (request.url, request.authorization) == (expected["url"], expected["authorization"])
             case _:
                 raise AssertionError(f"a step that this interpreter does not know: {step}")
+
+    def tell_retries(self) -> None:
+        """Show the connection's events to what decides on the next attempt."""
+        for event in self.hub.events[self.told :]:
+            self.retries.handle_event(event, self.hub.now)
+        self.told = len(self.hub.events)
 
     def command(self, command: Case) -> None:
         """The application does something; a handler and a start need nothing from a connection."""
@@ -173,6 +184,7 @@ class Conversation:
                 connection.cancel(self.calls[name], now=now)
             case {"call": "stop"}:
                 connection.close(now=now)
+                self.retries.stop()
             case {"call": "start"} | {"call": "on", "target": str()}:
                 pass
             case _:
@@ -231,6 +243,8 @@ class Conversation:
                 self.expect_call(self.calls[name], expected)
             case {"state": state}:
                 self.expect_state(state, expected)
+            case {"delay": seconds}:
+                assert self.retries.deadline == self.hub.now + seconds
             case {"event": "invocation", "target": target, "arguments": arguments}:
                 (event,) = self.hub.found(InvocationReceived)
                 assert (event.target, event.arguments) == (target, arguments)
@@ -272,13 +286,12 @@ class Conversation:
         error: ConnectionFailed | None = closed[0].error
         if state == "reconnecting":
             assert error is not None
-            assert error.may_retry
+            assert self.retries.deadline == self.hub.now + expected.get("delay", 0)
+        else:
+            assert self.retries.deadline == math.inf
         if "failed" in expected:
             assert (error is not None) == expected["failed"]
         assert expected.get("error_contains", "") in str(error)
-        if expected.get("reconnect") is False:
-            # A first start that fails is never taken up again by itself, whatever a new attempt might bring.
-            assert error is None or not error.may_retry or not self.hub.found(Connected)
 
 
 def without_empty(message: Case) -> Case:

@@ -71,6 +71,7 @@ from etorox_proto.signalr._messages import (
 )
 from etorox_proto.signalr._negotiation import AvailableTransport, NegotiateResponse, parse_negotiate_response
 from etorox_proto.signalr._request import ClientRequest, Redirect
+from etorox_proto.signalr._retries import DEFAULT_DELAYS, Retries
 from etorox_proto.signalr._server import ServerConnection
 from etorox_proto.signalr._state import TRANSITIONS, State
 from etorox_proto.signalr._tokens import ConnectionTokens
@@ -96,6 +97,7 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "ConnectionTokens",
+    "DEFAULT_DELAYS",
     "Detached",
     "Dial",
     "Endpoint",
@@ -122,6 +124,7 @@ __all__ = [
     "Redirect",
     "RemoteProtocolError",
     "Resumed",
+    "Retries",
     "Sequence",
     "ServerClosed",
     "ServerConfig",

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from etorox_proto.signalr._decoding import MALFORMED, describe
 from etorox_proto.signalr._errors import LocalProtocolError
 from etorox_proto.signalr._events import CancelReceived, InvocationReceived, UploadEnded, UploadItemReceived
-from etorox_proto.signalr._json import MALFORMED, describe
 from etorox_proto.signalr._messages import (
     CancelInvocation,
     Completion,

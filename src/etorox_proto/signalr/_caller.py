@@ -17,6 +17,7 @@ import msgspec
 
 from etorox_proto.signalr._call import Call, CallTable, InvocationIds, Upload
 from etorox_proto.signalr._codec import Codec
+from etorox_proto.signalr._decoding import describe
 from etorox_proto.signalr._errors import (
     CallCancelled,
     CallError,
@@ -27,7 +28,6 @@ from etorox_proto.signalr._errors import (
     UnexpectedResult,
 )
 from etorox_proto.signalr._events import Completed, ItemReceived
-from etorox_proto.signalr._json import describe
 from etorox_proto.signalr._messages import CancelInvocation, Completion, HubMessage, StreamItem
 
 __all__ = ["Caller", "encode_arguments", "hub_headers"]

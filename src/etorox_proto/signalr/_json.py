@@ -16,6 +16,7 @@ from typing import Any, Union
 
 import msgspec
 
+from etorox_proto.signalr._decoding import MALFORMED, describe, strict_types, unknown_type
 from etorox_proto.signalr._errors import HandshakeRefused, LocalProtocolError, RemoteProtocolError
 from etorox_proto.signalr._framing import SEPARATOR, RecordReader
 from etorox_proto.signalr._messages import (
@@ -35,9 +36,7 @@ from etorox_proto.signalr._messages import (
 __all__ = [
     "HandshakeRequest",
     "JsonCodec",
-    "MALFORMED",
     "decode_plain",
-    "describe",
     "encode_handshake_request",
     "encode_handshake_response",
     "encode_json",
@@ -46,15 +45,8 @@ __all__ = [
     "parse_handshake_response",
 ]
 
-# What malformed input makes msgspec raise: JSON nested too deeply is a RecursionError, bytes that are not UTF-8 a
-# UnicodeDecodeError (a ValueError), an exponent that no Decimal can hold an InvalidOperation (an ArithmeticError).
-MALFORMED = (msgspec.MsgspecError, RecursionError, ValueError, ArithmeticError)
-
 _TYPES = (Invocation, StreamItem, Completion, StreamInvocation, CancelInvocation, Ping, Close, Ack, Sequence)
-_STRICT_TYPES = tuple(
-    msgspec.defstruct(t.__name__, [], bases=(t,), forbid_unknown_fields=True, tag=t.__struct_config__.tag, frozen=True)
-    for t in _TYPES
-)
+_STRICT_TYPES = strict_types(_TYPES)
 _KNOWN = frozenset(t.__struct_config__.tag for t in _TYPES)
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -104,7 +96,9 @@ class JsonCodec:
         try:
             message = self._decoder.decode(record)
         except MALFORMED as error:
-            return self._unknown_or_malformed(record, error)
+            return UnknownMessage(
+                unknown_type(record, error, _type_only.decode, _KNOWN, encoding="JSON", strict=self._strict)
+            )
         match message:
             case Invocation(invocation_id=""):
                 # To .NET an empty id is no id.
@@ -134,17 +128,6 @@ class JsonCodec:
             LocalProtocolError: msgspec cannot decode that type.
         """
         return json_decoder(result_type)
-
-    def _unknown_or_malformed(self, record: bytes, error: Exception) -> UnknownMessage:
-        try:
-            message_type = _type_only.decode(record).type
-        except MALFORMED:
-            message_type = None
-        if message_type is None or message_type in _KNOWN:
-            raise RemoteProtocolError("a hub message in JSON", describe(error)) from None
-        if self._strict:
-            raise RemoteProtocolError("a hub message of type 1 to 9", f"type {message_type}") from None
-        return UnknownMessage(message_type)
 
 
 class HandshakeRequest(msgspec.Struct, frozen=True):
@@ -242,14 +225,3 @@ def encode_json(value: Any, what: str) -> msgspec.Raw:
     except (TypeError, *MALFORMED) as error:
         raise LocalProtocolError(f"{what} cannot be written as JSON: {describe(error)}") from None
     return msgspec.Raw(payload)
-
-
-def describe(error: Exception) -> str:
-    """What was wrong with a payload, in words that do not depend on the JSON library's moods."""
-    if isinstance(error, RecursionError):
-        return "values nested too deeply"
-    if isinstance(error, UnicodeError):
-        return "text that is not UTF-8"
-    if isinstance(error, ArithmeticError):
-        return "a number out of range"
-    return str(error)

@@ -20,9 +20,9 @@ from typing import Any, Union
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from etorox_proto.signalr._decoding import MALFORMED, describe, strict_types, unknown_type
 from etorox_proto.signalr._errors import LocalProtocolError, RemoteProtocolError
 from etorox_proto.signalr._framing import LengthPrefixReader, length_prefixed
-from etorox_proto.signalr._json import MALFORMED, describe
 from etorox_proto.signalr._messages import (
     Ack,
     CancelInvocation,
@@ -113,10 +113,7 @@ _TYPES = (
     _Ack,
     _Sequence,
 )
-_STRICT_TYPES = tuple(
-    msgspec.defstruct(t.__name__, [], bases=(t,), forbid_unknown_fields=True, tag=t.__struct_config__.tag, frozen=True)
-    for t in _TYPES
-)
+_STRICT_TYPES = strict_types(_TYPES)
 _KNOWN = frozenset(t.__struct_config__.tag for t in _TYPES)
 
 _encoder = msgspec.msgpack.Encoder()
@@ -161,7 +158,9 @@ class MessagePackCodec:
             _check_lengths(record)
             message = self._decoder.decode(record)
         except MALFORMED as error:
-            return self._unknown_or_malformed(record, error)
+            return UnknownMessage(
+                unknown_type(record, error, _type_only.decode, _KNOWN, encoding="MessagePack", strict=self._strict)
+            )
         if self._strict and isinstance(message, _Completion) and message.kind == _VOID and message.value is not UNSET:
             raise RemoteProtocolError("a void Completion without a value", "one with a value")
         return _checked(message)
@@ -201,17 +200,6 @@ class MessagePackCodec:
             return msgspec.msgpack.Decoder(result_type).decode
         except (TypeError, ValueError) as error:
             raise LocalProtocolError(f"expected a type that msgspec can decode: {error}") from error
-
-    def _unknown_or_malformed(self, record: bytes, error: Exception) -> UnknownMessage:
-        try:
-            message_type = _type_only.decode(record).type
-        except MALFORMED:
-            message_type = None
-        if message_type is None or message_type in _KNOWN:
-            raise RemoteProtocolError("a hub message in MessagePack", describe(error)) from None
-        if self._strict:
-            raise RemoteProtocolError("a hub message of type 1 to 9", f"type {message_type}") from None
-        return UnknownMessage(message_type)
 
 
 def _elements(message: HubMessage) -> list[Any]:

@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from etorox_proto.signalr._decoding import MALFORMED, describe
 from etorox_proto.signalr._errors import NegotiationFailed
 from etorox_proto.signalr._http import HttpResponse
-from etorox_proto.signalr._json import MALFORMED, describe
 from etorox_proto.signalr._request import Redirect
 
 __all__ = [

@@ -242,6 +242,16 @@ def test_every_python_block_is_python(page: Path) -> None:
         compile(source, str(page), "exec")
 
 
+def test_the_design_names_modules_that_exist() -> None:
+    house = next(block for block in blocks("docs/explanation/design.md", "text") if "etorox_proto/" in block)
+    above, _, signalr = house.partition(" signalr/ ")
+    for part, folder in ((above, ROOT / "src"), (signalr, ROOT / "src/etorox_proto/signalr")):
+        modules = {path.stem if path.is_file() else path.name for path in folder.rglob("*")}
+        named = set(re.findall(r"\b_\w+", part))
+        assert named, "the house has both parts"
+        assert named <= modules
+
+
 def test_the_readmes_commands_name_what_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     try_it, test_it = (block.strip() for block in blocks("README.md", "sh"))

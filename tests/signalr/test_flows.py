@@ -2,8 +2,9 @@
 
 `Conversation` interprets the steps: it plays the application and the clock, and a `ScriptedHub` of h11 and wsproto is
 the server. One connection object is one attempt, so "reconnecting" reads here as: closed, and `Retries` says when the
-next attempt is due. Where the flows of stateful reconnect send and receive messages of calls that nobody made, a call of
-`raw` with the message as its argument travels instead: such messages are counted by their kind and not by what they mean.
+next attempt is due. Where the flows of stateful reconnect send and receive messages of calls that nobody made, a call
+of `raw` with the message as its argument travels instead: such messages are counted by their kind and not by what they
+mean.
 """
 
 from __future__ import annotations

@@ -7,12 +7,10 @@ comparable. Nothing here reads a clock or opens a socket.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
 import random
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -40,6 +38,7 @@ from etorox_proto.signalr import (
     ServerEvent,
     State,
 )
+from etorox_proto.testing import accept_websocket, http_reply, websocket_frame
 
 API_KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
 NONCE = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -172,10 +171,7 @@ def picture(value: Any) -> Any:
 # ----------------------------------------------------------------------------------------- a server written by hand
 
 
-def http(status: int, body: bytes = b"", *headers: str, reason: str = "Said") -> bytes:
-    """An HTTP response with its length."""
-    lines = [f"HTTP/1.1 {status} {reason}", *headers, f"Content-Length: {len(body)}", "", ""]
-    return "\r\n".join(lines).encode("latin-1") + body
+http, accept, frame = http_reply, accept_websocket, websocket_frame
 
 
 def negotiated(connection_id: str = "shown", token: str = "secret-connection-token", **members: Any) -> bytes:
@@ -188,36 +184,6 @@ def negotiated(connection_id: str = "shown", token: str = "secret-connection-tok
         **members,
     }
     return http(200, json.dumps({k: v for k, v in answer.items() if v is not None}).encode())
-
-
-def accept(request: bytes, *headers: str) -> bytes:
-    """The head that accepts a WebSocket request; `headers` replace those of the same name, or are added."""
-    key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
-    digest = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
-    fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": digest}
-    for header in headers:
-        name, _, value = header.partition(": ")
-        fields[name] = value
-    lines = ["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in fields.items() if value)]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-def frame(
-    payload: bytes, opcode: int = 1, *, fin: bool = True, reserved: int = 0, masked: bool = False, length: int = -1
-) -> bytes:
-    """One WebSocket frame; `length` announces another length than the payload has."""
-    size = len(payload) if length < 0 else length
-    head = bytes([fin << 7 | reserved << 4 | opcode])
-    if size < 126:
-        head += bytes([masked << 7 | size])
-    elif size < 65_536:
-        head += bytes([masked << 7 | 126]) + struct.pack("!H", size)
-    else:
-        head += bytes([masked << 7 | 127]) + struct.pack("!Q", size)
-    if not masked:
-        return head + payload
-    mask = b"\x01\x02\x03\x04"
-    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
 
 
 def records(*messages: Any) -> bytes:

@@ -28,8 +28,11 @@ QUARANTINE = {
     "wsproto": {f"{SIGNALR}._websocket", f"{SIGNALR}._deflate"},
     "cryptography": {f"{CORE}._auth"},
 }
+STRATEGIES = f"{TESTING}.strategies"
 READS_KEY_FILES = f"{CORE}._key_text"
-PUBLIC = frozenset({CORE, SIGNALR, SIMULATOR, TESTING})
+PUBLIC = frozenset({CORE, SIGNALR, SIMULATOR, TESTING, STRATEGIES})
+# These are imported by their own names, and nothing else of the core imports them.
+NEED_HYPOTHESIS = (STRATEGIES,)
 MOST_LINES = 400
 
 
@@ -127,7 +130,10 @@ def test_a_foreign_library_is_imported_where_it_is_kept_and_nowhere_else(library
 @core_files
 def test_the_core_needs_its_declared_dependencies_only(module: str) -> None:
     foreign = {name.partition(".")[0] for name in IMPORTS[module]} - sys.stdlib_module_names
-    assert foreign <= {CORE, "msgspec", *QUARANTINE}
+    may_draw = any(_within(module, each) for each in NEED_HYPOTHESIS)
+    assert foreign <= {CORE, "msgspec", *QUARANTINE, *(["hypothesis"] if may_draw else [])}
+    if not may_draw:
+        assert not any(_within(name, each) for name in IMPORTS[module] for each in NEED_HYPOTHESIS)
 
 
 # ----------------------------------------------------------------------------------------------------- layers
@@ -140,7 +146,7 @@ def test_a_layer_imports_from_the_floors_below_only(module: str) -> None:
         assert all(_within(name, SIGNALR) for name in ours), "signalr knows nothing of the exchange"
     elif _within(module, CORE):
         assert all(_within(name, CORE) for name in ours), "the core knows no adapter"
-        if not _within(module, SIMULATOR):
+        if not _within(module, SIMULATOR) and not _within(module, STRATEGIES):
             assert not any(_within(name, SIMULATOR) for name in ours), "the simulator stands on the core"
         if not _within(module, TESTING):
             assert not any(_within(name, TESTING) for name in ours), "the testing kit stands on the core"
@@ -229,3 +235,12 @@ def test_importing_brings_nothing_that_was_not_asked_for(imported: str, left_alo
     assert not done.stderr
     assert imported in done.stdout.split()
     assert not set(left_alone) & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", NEED_HYPOTHESIS)
+def test_without_hypothesis_the_kit_works_and_the_rest_says_what_to_install(module: str) -> None:
+    program = f"import sys; sys.modules['hypothesis'] = None\nimport etorox_proto.testing\nimport {module}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: {module} needs Hypothesis: pip install 'etorox-proto[testing]'"
+    )

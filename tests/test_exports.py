@@ -16,6 +16,7 @@ import etorox_proto
 import etorox_proto.signalr
 import etorox_proto.simulator
 import etorox_proto.testing
+import etorox_proto.testing.strategies
 import etorox_transports
 import etorox_transports.anyio
 import etorox_transports.blocking
@@ -183,6 +184,7 @@ EXPORTS = {
         "FakeExchange",
         "FakeExchangeConnection",
         "FakeSigner",
+        "Fault",
         "FaultKind",
         "Host",
         "HostConnection",
@@ -200,9 +202,46 @@ EXPORTS = {
         "Toward",
         "VirtualDialFailed",
         "VirtualNetwork",
+        "accept_websocket",
         "bytewise",
+        "http_reply",
         "pieces",
+        "websocket_frame",
         "whole",
+    ],
+    "etorox_proto.testing.strategies": [
+        "CODECS",
+        "CancelOrder",
+        "Encoding",
+        "HandshakeExchange",
+        "MarketKind",
+        "PlaceOrder",
+        "RecordStream",
+        "bad_http_replies",
+        "boundary_messages",
+        "broken_frames",
+        "chunkings",
+        "clocks",
+        "control_frames",
+        "damaged",
+        "fault_schedules",
+        "frame_sequences",
+        "handshake_exchanges",
+        "http_replies",
+        "hub_messages",
+        "instruments",
+        "malformed_records",
+        "market_events",
+        "moments",
+        "negotiate_bodies",
+        "negotiate_responses",
+        "order_flows",
+        "payloads",
+        "plain_values",
+        "record_streams",
+        "rows",
+        "selectors",
+        "websocket_messages",
     ],
     "etorox_transports": [
         "DialFailed",

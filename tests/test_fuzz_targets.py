@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from etorox_proto.testing.strategies import damaged
+
 FUZZ = Path(__file__).parent.parent / "fuzz"
 
 
@@ -33,19 +35,6 @@ SEEDS = {
 
 every_target = pytest.mark.parametrize("name", TARGETS)
 quickly = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-
-
-@st.composite
-def mutated(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
-    """A seed, or two joined, of which some slices were replaced."""
-    data = draw(st.sampled_from(seeds))
-    if draw(st.booleans()):
-        data += draw(st.sampled_from(seeds))
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(data)))
-        end = start + draw(st.integers(0, 8))
-        data = data[:start] + draw(st.binary(max_size=8)) + data[end:]
-    return data
 
 
 @pytest.mark.parametrize(("name", "seed"), [(name, seed) for name, seeds in SEEDS.items() for seed in seeds])
@@ -72,7 +61,7 @@ def test_any_bytes_are_survived(name: str, data: bytes) -> None:
 def test_mutated_seeds_are_survived(name: str, data: st.DataObject) -> None:
     # A mutated key file may ask for any number of rounds of key derivation, which takes as long as it says.
     seeds = [seed for title, seed in SEEDS[name].items() if "empty" not in title or name != "private_key"]
-    TARGETS[name](data.draw(mutated(seeds)))
+    TARGETS[name](data.draw(damaged(seeds)))
 
 
 # ---------------------------------------------------------------------------------------------- the command

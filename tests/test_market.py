@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -28,6 +27,8 @@ from etorox_proto import (
     row_decoder,
     row_type,
 )
+from etorox_proto.signalr import encode_json
+from etorox_proto.testing.strategies import market_events, plain_values, selectors
 
 # Verbatim from the exchange's documentation.
 PUBLIC_CREATED = (
@@ -364,49 +365,8 @@ def test_an_event_is_encoded_as_a_row() -> None:
 
 # ------------------------------------------------------------------------------------------------------ round trips
 
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-numbers = st.decimals(allow_nan=False, allow_infinity=False, places=None).filter(lambda d: abs(d.adjusted()) < 300)
-amounts = st.integers(-(10**25), 10**25).map(lambda n: Decimal(f"{n}e-18"))
-times = st.datetimes(timezones=st.just(datetime.UTC)).map(
-    lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)
-)
-extras = st.dictionaries(text.map(lambda key: "x" + key), st.integers() | text | st.none(), max_size=2).map(
-    MappingProxyType
-)
-sides = st.sampled_from(["bid", "ask"])
-maybe_text = st.none() | text
-common = {"market": text, "price": numbers, "snapshot_id": st.none() | st.integers(0, 2**64), "extra": extras}
-order = {**common, "id": text, "side": sides, "volume": numbers, "state": text, "strategy": maybe_text}
-limited = {**order, "tif": maybe_text, "expiration_date": st.none() | times}
 
-events: st.SearchStrategy[MarketEvent] = st.one_of(
-    st.builds(OrderCreated, **limited, updated_at=times),
-    st.builds(OrderUpdated, **limited, updated_at=times, delta=amounts),
-    st.builds(
-        OrderCanceled,
-        **limited,
-        delta=numbers,
-        origin_volume=st.none() | numbers,
-        update_at=st.none() | times,
-        updated_at=st.none() | times,
-    ),
-    st.builds(OrderCompleted, **order, updated_at=times, delta=st.none() | numbers),
-    st.builds(
-        TradeCompleted,
-        **common,
-        created_at=times,
-        tid=maybe_text,
-        amount=st.none() | amounts,
-        id=maybe_text,
-        volume=st.none() | numbers,
-        side=st.none() | sides,
-        order_id=maybe_text,
-        execution_type=st.none() | st.sampled_from(["taker", "maker"]),
-    ),
-)
-
-
-@given(event=events)
+@given(event=market_events())
 def test_every_event_comes_back_as_it_went(event: MarketEvent) -> None:
     back = decode(encode_event(event))
     assert back == event
@@ -416,20 +376,15 @@ def test_every_event_comes_back_as_it_went(event: MarketEvent) -> None:
             assert getattr(back, field).as_tuple() == getattr(event, field).as_tuple(), "digit for digit"
 
 
-@given(event=events, data=st.data())
+@given(event=market_events(), data=st.data())
 def test_every_row_comes_back_as_the_event_has_it(event: MarketEvent, data: st.DataObject) -> None:
-    members = [name for name in type(event).__struct_fields__ if name != "extra"]
-    fields = sorted(data.draw(st.lists(st.sampled_from(members), min_size=1, unique=True)))
+    fields = data.draw(selectors(event))
     row = row_decoder(row_type(fields))(encode_event(event, fields))
     assert isinstance(row, Row)
     assert [getattr(row, field) for field in fields] == [getattr(event, field) for field in fields]
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
-    max_leaves=10,
-)
+json_values = plain_values().map(lambda value: json.loads(bytes(encode_json(value, "it"))))
 
 
 @given(item=json_values)

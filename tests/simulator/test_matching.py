@@ -7,29 +7,11 @@ from typing import Literal
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from etorox_proto.simulator._matching import Order, OrderBook
+from etorox_proto.testing.strategies import CancelOrder, PlaceOrder, order_flows
 
 Side = Literal["bid", "ask"]
-
-
-@dataclass(frozen=True)
-class Placement:
-    side: Side
-    price: int
-    volume: int
-
-
-@dataclass(frozen=True)
-class Cancellation:
-    which: int
-
-
-SIDES: st.SearchStrategy[Side] = st.sampled_from(("bid", "ask"))
-PLACEMENTS = st.builds(Placement, SIDES, st.integers(1, 12), st.integers(1, 20))
-CANCELLATIONS = st.builds(Cancellation, st.integers(0, 1000))
-PROGRAMS = st.lists(PLACEMENTS | PLACEMENTS | CANCELLATIONS, max_size=60)
 
 
 @dataclass
@@ -83,11 +65,11 @@ def resting(book: OrderBook) -> dict[str, int]:
     return {order.id: order.remaining for order in book.orders}
 
 
-@given(PROGRAMS)
-def test_price_and_time_decide_as_in_a_naive_book(program: list[Placement | Cancellation]) -> None:
+@given(order_flows())
+def test_price_and_time_decide_as_in_a_naive_book(program: list[PlaceOrder | CancelOrder]) -> None:
     book, naive = OrderBook(), NaiveBook()
     for number, step in enumerate(program):
-        if isinstance(step, Placement):
+        if isinstance(step, PlaceOrder):
             fills = book.place(limit(number, step.side, step.price, step.volume))
             expected = naive.place(NaiveOrder(number, step.side, step.price, step.volume))
             assert [(int(maker.id), volume) for maker, volume in fills] == expected
@@ -103,12 +85,12 @@ def test_price_and_time_decide_as_in_a_naive_book(program: list[Placement | Canc
             assert book.levels(side, 2) == levels[:2]
 
 
-@given(PROGRAMS)
-def test_no_volume_appears_or_vanishes_and_the_book_is_never_crossed(program: list[Placement | Cancellation]) -> None:
+@given(order_flows())
+def test_no_volume_appears_or_vanishes_and_the_book_is_never_crossed(program: list[PlaceOrder | CancelOrder]) -> None:
     book = OrderBook()
     placed = filled = cancelled = 0
     for number, step in enumerate(program):
-        if isinstance(step, Placement):
+        if isinstance(step, PlaceOrder):
             placed += step.volume
             taker = limit(number, step.side, step.price, step.volume)
             fills = book.place(taker)

@@ -281,7 +281,7 @@ REPEATABLE: list[FaultKind] = [kind for kind in get_args(FaultKind) if kind != "
 
 def storm(seed: int, faults_seed: int) -> list[Any]:
     """Clients that come back whenever they are thrown out, in two hours of random faults; everything that happened."""
-    market = Market(ExchangeRules(lifetime=1_000.0), seed=seed, link=Link(jitter=0.02, chunking=pieces))
+    market = Market(ExchangeRules(lifetime=1_000.0), seed=seed, link=Link(jitter=1.0, chunking=pieces))
     faults = RandomFaults(market.network, [market.listener], rate=1 / 60, kinds=REPEATABLE, seed=faults_seed)
     log: list[Any] = []
     members: list[Member] = []

@@ -3,6 +3,8 @@
 `VirtualNetwork` carries bytes between client machines and hosts, with a clock that jumps to the next wake-up and faults
 of every kind; `FakeExchange` is a host that publishes what it is told and goes wrong when it is told. Everything is
 seeded: the same seed gives the same run. Nothing in this package opens a socket or reads a clock.
+
+`etorox_proto.testing.strategies` needs Hypothesis and is imported by its own name: it draws what travels and happens.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from etorox_proto.testing._drivers import Driver, SessionDriver
 from etorox_proto.testing._errors import DialFault, VirtualDialFailed
 from etorox_proto.testing._fake_connection import FakeExchangeConnection
 from etorox_proto.testing._fake_exchange import FakeExchange, Item
-from etorox_proto.testing._faults import FaultKind, RandomFaults
+from etorox_proto.testing._faults import Fault, FaultKind, RandomFaults
 from etorox_proto.testing._hosts import Host, HostConnection, HowToStop, Listener
 from etorox_proto.testing._ledger import ExchangeCounts, SetupAnswer
 from etorox_proto.testing._link import Chunking, Link, bytewise, pieces, whole
 from etorox_proto.testing._network import FakeSigner, VirtualNetwork
 from etorox_proto.testing._rules import ExchangeRules
 from etorox_proto.testing._stream import Side, Stream, Toward
+from etorox_proto.testing._wire import accept_websocket, http_reply, websocket_frame
 
 __all__ = [
     "Chunking",
@@ -31,6 +34,7 @@ __all__ = [
     "FakeExchange",
     "FakeExchangeConnection",
     "FakeSigner",
+    "Fault",
     "FaultKind",
     "Host",
     "HostConnection",
@@ -48,7 +52,10 @@ __all__ = [
     "Toward",
     "VirtualDialFailed",
     "VirtualNetwork",
+    "accept_websocket",
     "bytewise",
+    "http_reply",
     "pieces",
+    "websocket_frame",
     "whole",
 ]

@@ -1,18 +1,20 @@
-"""`RandomFaults`: trouble at random times, of random kinds, at random places; all from one seed."""
+"""`Fault`: one piece of trouble. `RandomFaults`: many, at random times and places; all from one seed."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal, final, get_args
+
+import msgspec
 
 from etorox_proto.signalr import LocalProtocolError
 from etorox_proto.testing._hosts import HowToStop, Listener
 from etorox_proto.testing._network import VirtualNetwork
 from etorox_proto.testing._stream import Side, Stream, Toward
 
-__all__ = ["FaultKind", "RandomFaults"]
+__all__ = ["Fault", "FaultKind", "RandomFaults"]
 
 FaultKind = Literal[
     "reset", "end", "stall", "black hole", "corrupt", "slow reader", "refuse", "ignore", "tls", "restart"
@@ -22,6 +24,76 @@ FaultKind = Literal[
 _DIRECTIONS: tuple[Toward, ...] = ("client", "server", "both")
 _SIDES: tuple[Side, ...] = ("client", "server")
 _STOPS: tuple[HowToStop, ...] = ("reset", "end", "goodbye")
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault: what happens, when, to what. Only what its kind needs of it counts.
+
+    Attributes:
+        kind: what happens.
+        after: how many seconds after it is scheduled.
+        seconds: how long it lasts, if it passes by itself.
+        which: which of the listener's streams, the oldest is 0; modulo their number.
+        toward: in which direction, for `"end"`, `"stall"` and `"black hole"`.
+        side: at which end, for `"corrupt"` and `"slow reader"`.
+        how: for `"restart"`.
+    """
+
+    kind: FaultKind
+    after: float = 0.0
+    seconds: float = 1.0
+    which: int = 0
+    toward: Toward = "both"
+    side: Side = "client"
+    how: HowToStop = "reset"
+
+    def schedule(self, network: VirtualNetwork, listener: Listener) -> None:
+        """Let it happen in time to come. A fault of a stream finds nothing to do if there is none by then."""
+        network.at(network.now + self.after, lambda: self.strike(network, listener))
+
+    def strike(self, network: VirtualNetwork, listener: Listener) -> Stream | Listener | None:
+        """Let it happen now.
+
+        Returns:
+            What it happened to; None if there is no such stream.
+        """
+        if self._strike_listener(listener):
+            return listener
+        if not (streams := listener.streams):
+            return None
+        stream = streams[self.which % len(streams)]
+        self._strike_stream(network, stream)
+        return stream
+
+    def _strike_listener(self, listener: Listener) -> bool:
+        match self.kind:
+            case "refuse":
+                listener.refuse_dials(self.seconds)
+            case "ignore":
+                listener.ignore_dials(self.seconds)
+            case "tls":
+                listener.fail_tls(self.seconds, may_retry=True)
+            case "restart":
+                listener.restart(self.seconds, how=self.how)
+            case _:
+                return False
+        return True
+
+    def _strike_stream(self, network: VirtualNetwork, stream: Stream) -> None:
+        match self.kind:
+            case "reset":
+                stream.reset()
+            case "end":
+                stream.end(self.toward)
+            case "stall":
+                stream.black_hole(self.toward, seconds=self.seconds)
+            case "black hole":
+                stream.black_hole(self.toward)
+            case "corrupt":
+                stream.corrupt(self.side)
+            case _:
+                stream.limit_reading(self.side, 100.0)
+                network.at(network.now + self.seconds, lambda: stream.limit_reading(self.side, float("inf")))
 
 
 @final
@@ -82,44 +154,14 @@ class RandomFaults:
         if self._is_stopped:
             return
         self._wait()
-        kind, listener = self._random.choice(self._kinds), self._random.choice(self._listeners)
-        seconds = self._random.expovariate(1 / self._spell)
-        if (on_listener := self._on_listener(kind, listener, seconds)) is not None:
-            on_listener()
-            self.log.append((self._network.now, kind, listener))
-        elif streams := listener.streams:
-            stream = self._random.choice(streams)
-            self._hit(kind, stream, seconds)
-            self.log.append((self._network.now, kind, stream))
-
-    def _on_listener(self, kind: FaultKind, listener: Listener, seconds: float) -> Callable[[], None] | None:
-        match kind:
-            case "refuse":
-                return lambda: listener.refuse_dials(seconds)
-            case "ignore":
-                return lambda: listener.ignore_dials(seconds)
-            case "tls":
-                return lambda: listener.fail_tls(seconds, may_retry=True)
-            case "restart":
-                how = self._random.choice(_STOPS)
-                return lambda: listener.restart(seconds, how=how)
-            case _:
-                return None
-
-    def _hit(self, kind: FaultKind, stream: Stream, seconds: float) -> None:
-        toward = self._random.choice(_DIRECTIONS)
-        side = self._random.choice(_SIDES)
-        match kind:
-            case "reset":
-                stream.reset()
-            case "end":
-                stream.end(toward)
-            case "stall":
-                stream.black_hole(toward, seconds=seconds)
-            case "black hole":
-                stream.black_hole(toward)
-            case "corrupt":
-                stream.corrupt(side)
-            case _:
-                stream.limit_reading(side, 100.0)
-                self._network.at(self._network.now + seconds, lambda: stream.limit_reading(side, float("inf")))
+        listener = self._random.choice(self._listeners)
+        fault = Fault(
+            kind=self._random.choice(self._kinds),
+            seconds=self._random.expovariate(1 / self._spell),
+            which=self._random.randrange(1_000_000),
+            toward=self._random.choice(_DIRECTIONS),
+            side=self._random.choice(_SIDES),
+            how=self._random.choice(_STOPS),
+        )
+        if (struck := fault.strike(self._network, listener)) is not None:
+            self.log.append((self._network.now, fault.kind, struck))

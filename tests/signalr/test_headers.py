@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etorox_proto.signalr import HubConfig, LocalProtocolError
-from machines import RawPeer, http, hub, negotiated
+from machines import HANDSHAKE, RawPeer, http, hub, negotiated
 
 REDIRECT_WITH_TOKEN = http(200, b'{"url":"https://other.test/hub","accessToken":"theirs"}')
 
@@ -71,6 +71,57 @@ def test_no_error_repeats_it() -> None:
     peer = RawPeer(hub(headers={"Authorization": "Bearer s3cret"}))
     peer.negotiate(http(200, b'{"error":"I know Bearer s3cret"}'))
     assert "I know Bearer ***" in str(peer.error)
+
+
+# ----------------------------------------------------------------------------------------------------- cookies
+
+
+def with_cookies(*cookies: str) -> bytes:
+    """A usable response to a negotiate request that sets these."""
+    head, _, rest = negotiated().partition(b"\r\n")
+    return b"\r\n".join([head, *(b"Set-Cookie: " + each.encode("latin-1") for each in cookies), rest])
+
+
+@pytest.mark.parametrize(
+    ("cookies", "sent"),
+    [
+        ([], []),
+        (["a=b"], ["a=b"]),
+        (["a=b; Path=/; HttpOnly; Secure; SameSite=None", "c=d=e;Max-Age=60"], ["a=b; c=d=e"]),
+        (["a=1", "b=2", "a=3"], ["a=3; b=2"]),
+        (['a="quoted, with spaces"', "b="], ['a="quoted, with spaces"; b=']),
+        (["gone=; Max-Age=0", "lost=x; max-age = -1"], []),
+        (["no name", "=x", "two words=x", "caf\xe9=x", "x=caf\xe9", ""], []),
+    ],
+)
+def test_cookies_of_the_negotiate_response_go_with_the_websocket(cookies: list[str], sent: list[str]) -> None:
+    assert [values(request, "Cookie") for request in requests_of(with_cookies(*cookies))] == [[], sent]
+
+
+def test_they_are_added_to_those_of_the_user() -> None:
+    requests = requests_of(with_cookies("a=1", "b=2"), headers={"cookie": "mine=0", "X-Own": "1"})
+    assert [values(request, "Cookie") for request in requests] == [["mine=0"], ["mine=0; a=1; b=2"]]
+    assert [values(request, "X-Own") for request in requests] == [["1"], ["1"]]
+
+
+def test_they_follow_no_redirect() -> None:
+    peer = RawPeer(hub())
+    peer.negotiate(REDIRECT_WITH_TOKEN.replace(b"\r\n", b"\r\nSet-Cookie: a=1\r\n", 1))
+    assert values(peer.open(), "Cookie") == []
+    peer.feed(with_cookies("b=2"))
+    assert values(peer.open(), "Cookie") == ["b=2"]
+
+
+def test_a_stream_that_takes_the_place_of_another_has_them_too() -> None:
+    peer = RawPeer(hub(stateful_reconnect=True))
+    granted = negotiated(useStatefulReconnect=True)
+    peer.negotiate(granted.replace(b"\r\n", b"\r\nSet-Cookie: a=1\r\n", 1))
+    peer.upgrade(HANDSHAKE)
+    peer.end()
+    assert values(peer.open(), "Cookie") == ["a=1"]
+
+
+# ---------------------------------------------------------------------------------------------- what is refused
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ class HubConfig:
         headers: further HTTP headers, sent with negotiation and with the WebSocket, after redirects too. Yours take
             the place of `X-Requested-With`. An `Authorization` of yours goes with no `access_token`; one that a
             redirect brings takes its place. What says how the connection is used (`Host`, `Upgrade`,
-            `Sec-WebSocket-Key` and the like) is refused.
+            `Sec-WebSocket-Key` and the like) is refused. Cookies that the negotiate response sets are added to yours
+            on the WebSocket request, since load balancers tell by them which server it was.
         encoding: of hub messages and payloads, `"json"` or `"messagepack"`; the server must offer it.
         handles: the methods of ours, by name, whose invocations are answered with `complete`. Every other one that
             wants an answer is answered at once, with an error.

@@ -34,13 +34,18 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 # A response that only announces the one that counts (RFC 9110 section 15.2); wsproto takes it for a refusal.
 _INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1(?!01)[0-9]{2}[ \r\n]")
 
+# A name of RFC 6265 section 4.1.1, and a value of whatever a header can carry back.
+_COOKIE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=[ -:<-~]*")
+_NO_LIFE = re.compile(r"max-age\s*=\s*(0+|-[0-9]+)", re.IGNORECASE)
+
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """A whole response."""
+    """A whole response; of the cookies that it sets, `name=value`."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    cookies: list[str]
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status}>"
@@ -176,8 +181,8 @@ class HttpExchange:
                         raise LimitExceeded("http_body", self._max_body, "an HTTP body")
                 case h11.EndOfMessage():
                     assert self._head is not None, "h11 ends only what has begun"
-                    headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in self._head.headers}
-                    return HttpResponse(self._head.status_code, headers, bytes(self._body))
+                    headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in self._head.headers]
+                    return HttpResponse(self._head.status_code, dict(headers), bytes(self._body), _cookies(headers))
                 case _:
                     return None
 
@@ -329,6 +334,16 @@ def check_headers(headers: Headers) -> None:
             raise LocalProtocolError(
                 f"expected a header that HTTP can carry, got one with a forbidden character: {name!r}"
             ) from None
+
+
+def _cookies(headers: Headers) -> list[str]:
+    """The cookies that a response sets; without those that cannot be sent, or have no time to live."""
+    cookies: dict[str, str] = {}
+    for header, value in headers:
+        cookie, *attributes = [part.strip() for part in value.split(";")]
+        if header == "set-cookie" and _COOKIE.fullmatch(cookie) and not any(map(_NO_LIFE.fullmatch, attributes)):
+            cookies[cookie.partition("=")[0]] = cookie
+    return [*cookies.values()]
 
 
 def _shorten(text: str) -> str:

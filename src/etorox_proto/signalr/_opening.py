@@ -45,6 +45,8 @@ class Opening:
         self._tokens = [self._access_token]
         self._tokens += [v.partition(" ")[2] or v for k, v in config.headers.items() if k.lower() == "authorization"]
         self._connect_id: str | None = None
+        # Of the response that gave the connection; they go where it came from and nowhere else.
+        self._cookies: list[str] = []
         self._redirects = 0
         self._exchange: HttpExchange | None = None
         self.negotiating = not config.skip_negotiation
@@ -141,6 +143,7 @@ class Opening:
             self.is_stateful = negotiated.use_stateful_reconnect
             self.connection_id = negotiated.connection_id
             self._connect_id = negotiated.connect_id
+            self._cookies = response.cookies
             self.negotiating = False
         return True
 
@@ -180,6 +183,11 @@ class Opening:
 
     def _headers(self, *, with_token: bool) -> list[tuple[str, str]]:
         headers = [*self._config.headers.items()]
+        if self._cookies:
+            # One header, as RFC 6265 section 5.4 demands, with those of the user's.
+            own = [value for name, value in headers if name.lower() == "cookie"]
+            headers = [(name, value) for name, value in headers if name.lower() != "cookie"]
+            headers.append(("Cookie", "; ".join([*own, *self._cookies])))
         if all(name.lower() != "x-requested-with" for name, _ in headers):
             headers.insert(0, ("X-Requested-With", "XMLHttpRequest"))
         if self._access_token is not None:

@@ -78,6 +78,9 @@ class BlockingHub(BlockingConnection):
     async def send(self, *arguments: Any, **options: Any) -> None:
         self._native.send(*arguments, **options)
 
+    async def complete(self, *arguments: Any, **options: Any) -> None:
+        self._native.complete(*arguments, **options)
+
     def stream(self, *arguments: Any, **options: Any) -> BlockingIterator:
         return BlockingIterator(self._native.stream(*arguments, **options))
 

@@ -123,9 +123,9 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def is_shortage(error: OSError) -> bool:
+def is_shortage(error: BaseException) -> bool:
     """Whether accepting failed for want of something, and so will the next attempt; else one client has gone."""
-    return error.errno in _SHORTAGES
+    return isinstance(error, OSError) and error.errno in _SHORTAGES
 
 
 def new_tokens() -> ConnectionTokens:

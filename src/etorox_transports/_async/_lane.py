@@ -95,6 +95,7 @@ class Lane(Generic[MachineT]):
         self._wakeup = backend.new_event()  # of the writer
         self._due = math.inf  # what the writer waits for
         self._is_flushed = backend.new_event()
+        self._sent: Event | None = None  # set when something has been sent, for those who wait for room
         self._broken: BaseException | None = None
         self._not_opened: ConnectionFailed | None = None
         self._seen_turns = 0
@@ -123,6 +124,14 @@ class Lane(Generic[MachineT]):
         """Wake the writer if there is something to send, or something due earlier than it thinks."""
         if (self._stream is not None and self.machine.queued_bytes) or self.machine.deadline < self._due:
             self._wakeup.set()
+
+    async def wait_for_room(self, room: int) -> None:
+        """Wait until no more than so many bytes wait to be sent; let others run in any case."""
+        await self._backend.checkpoint()
+        while self.machine.queued_bytes > room and not self.has_ended:
+            if self._sent is None:
+                self._sent = self._backend.new_event()
+            await self._sent.wait()
 
     # --------------------------------------------------------------------------------------------- the two tasks
 
@@ -206,6 +215,9 @@ class Lane(Generic[MachineT]):
 
     async def _send(self, patience: float) -> None:
         stream, data = self._stream, self.machine.data_to_send()
+        if self._sent is not None:
+            self._sent.set()
+            self._sent = None
         if stream is None or not data:
             return
         broken: BaseException | None = None

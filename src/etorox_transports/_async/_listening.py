@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, final
 
-from etorox_transports._async._backend import AsyncByteStream, Backend, Event
+from etorox_transports._async._backend import AsyncByteStream, Backend, Event, reason
 from etorox_transports._async._lane import wait_until
 from etorox_transports._serving import LOGGER, is_shortage
 
@@ -86,8 +86,8 @@ class Acceptance:
             try:
                 stream = await acceptor.accept()
             except Exception as error:  # noqa: BLE001 - such as a client that went away before we came
-                if isinstance(error, OSError) and is_shortage(error):
-                    LOGGER.warning("could not accept a client: %s", error)
+                if is_shortage(below := reason(error)):
+                    LOGGER.warning("could not accept a client: %s", below)
                 await wait_until(backend, backend.new_event(), backend.now() + _PAUSE)
             else:
                 self._welcome(stream)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
+
+import msgspec
 
 from etorox_proto.signalr import (
     Call,
@@ -22,6 +24,7 @@ from etorox_transports._blocking._client import Client, reason_of
 from etorox_transports._blocking._feed import Feed
 from etorox_transports._blocking._line import Opener
 from etorox_transports._blocking._loop import OneConnection
+from etorox_transports._blocking._uploads import Sources
 from etorox_transports._queue import Overload
 
 __all__ = ["Hub"]
@@ -43,6 +46,7 @@ class Hub(Client[Call | None]):
     def __init__(self, connection: HubConnection, opener: Opener, *, capacity: int, overload: Overload) -> None:
         self._connection = connection
         self._completed: dict[Call, Completed | None] = {}
+        self._sources = Sources(connection)
         super().__init__(OneConnection(connection), opener, capacity=capacity, overload=overload)
         queue, look = self._queue(_INVOCATIONS, "drop_oldest", self._pump)
         self.invocations = Feed(None, queue, pump=self._pump, look=look, end=lambda: None)
@@ -62,6 +66,7 @@ class Hub(Client[Call | None]):
         target: str,
         *arguments: Any,
         result_type: Any = Any,
+        uploads: Sequence[Iterable[Any]] = (),
         headers: Mapping[str, str] | None = None,
         timeout: float = math.inf,
     ) -> Any:
@@ -71,6 +76,9 @@ class Hub(Client[Call | None]):
             target: the method's name.
             arguments: anything that msgspec can encode.
             result_type: what the result is decoded into.
+            uploads: streams for the method, something to iterate for each; they are left out of `arguments`. An item is
+                asked for when there is room for it. What one raises fails that stream at the server, and is the cause
+                of the `HubError` if the method then fails.
             headers: hub message headers.
             timeout: seconds to wait; the call is then cancelled, as it is by an exception such as Ctrl-C.
 
@@ -81,9 +89,15 @@ class Hub(Client[Call | None]):
         """
         until = time.monotonic() + timeout
         call = self._connection.invoke(
-            target, arguments, result_type=result_type, headers=headers, now=time.monotonic()
+            target,
+            arguments,
+            result_type=result_type,
+            uploads=len(uploads),
+            headers=headers,
+            now=time.monotonic(),
         )
         self._completed[call] = None
+        self._sources.add(call.uploads, uploads)
         try:
             self._driver.commanded()
             completed = self._wait_for(call, until)
@@ -101,6 +115,7 @@ class Hub(Client[Call | None]):
         target: str,
         *arguments: Any,
         item_type: Any = Any,
+        uploads: Sequence[Iterable[Any]] = (),
         headers: Mapping[str, str] | None = None,
         capacity: int | None = None,
         overload: Overload | None = None,
@@ -111,21 +126,76 @@ class Hub(Client[Call | None]):
             target: the method's name.
             arguments: anything that msgspec can encode.
             item_type: what each item is decoded into.
+            uploads: as for `invoke`; they are sent while the feed is read, until the stream ends.
             headers: hub message headers.
             capacity: how many items may wait in the feed; by default as `connect_hub` was told.
             overload: what happens to more; by default as `connect_hub` was told.
         """
         queue, look = self._queue(capacity, overload, self._pump)
-        call = self._connection.stream(target, arguments, item_type=item_type, headers=headers, now=time.monotonic())
+        call = self._connection.stream(
+            target,
+            arguments,
+            item_type=item_type,
+            uploads=len(uploads),
+            headers=headers,
+            now=time.monotonic(),
+        )
+        self._sources.add(call.uploads, uploads)
         feed = Feed(call, queue, pump=self._pump, look=look, end=partial(self._cancel, call))
         self._feeds[call] = feed
         self._driver.commanded()
         return feed
 
-    def send(self, target: str, *arguments: Any, headers: Mapping[str, str] | None = None) -> None:
-        """Call a method without asking for an answer."""
-        self._connection.send(target, arguments, headers=headers, now=time.monotonic())
+    def send(
+        self,
+        target: str,
+        *arguments: Any,
+        uploads: Sequence[Iterable[Any]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Call a method without asking for an answer. With `uploads` it returns when all of them have been sent.
+
+        Args:
+            target: the method's name.
+            arguments: anything that msgspec can encode.
+            uploads: as for `invoke`. Nothing tells that the method has lost interest in them.
+            headers: hub message headers.
+
+        Raises:
+            LocalProtocolError: it cannot be called; nothing was sent.
+        """
+        handles = self._connection.send(target, arguments, uploads=len(uploads), headers=headers, now=time.monotonic())
+        self._sources.add(handles, uploads)
         self._driver.commanded()
+        while any(self._sources.has(handle) for handle in handles) and self._driver.end is None:
+            self._pump(math.inf)
+
+    def complete(self, invocation_id: str, *, result: Any = msgspec.UNSET, error: str | None = None) -> None:
+        """Answer a call of the hub's, one of those in `invocations` that have an id; see `HubConfig.handles`.
+
+        Args:
+            invocation_id: of the `InvocationReceived`.
+            result: anything that msgspec can encode.
+            error: the reason of a failure, shown to the hub.
+
+        Raises:
+            LocalProtocolError: that id awaits no answer, or it cannot be sent; nothing was sent.
+        """
+        self._connection.complete(invocation_id, result=result, error=error, now=time.monotonic())
+        self._driver.commanded()
+
+    def _pump(self, until: float) -> None:
+        """Take one event, and send some of what is uploaded meanwhile."""
+        if not self._sources:
+            super()._pump(until)
+            return
+        self._sources.send_some()
+        self._driver.commanded()
+        try:
+            super()._pump(time.monotonic())  # look, and do not wait: there may be more to send
+        except TimeoutError:
+            if until <= time.monotonic():
+                raise
 
     def _wait_for(self, call: Call, until: float) -> Completed:
         while (completed := self._completed[call]) is None:
@@ -139,6 +209,7 @@ class Hub(Client[Call | None]):
             case ItemReceived(call, item):
                 self._put(call, item, event, may_wait=may_wait)
             case Completed(call=call):
+                self._sources.explain(event)
                 if call in self._completed:
                     self._completed[call] = event
                 elif call in self._feeds:

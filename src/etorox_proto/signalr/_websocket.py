@@ -1,17 +1,18 @@
 """WebSocket: wsproto in quarantine.
 
 The only module that imports wsproto, but for `_deflate`, which extends it. Whole, bounded messages come out, and the
-end comes in one form only. Cured here, because wsproto leaves them to its caller: a bad handshake raises while a bad
-frame yields an event; some bad headers raise UnicodeDecodeError; there is no limit on a message; messages come in
-pieces; pings and closes are not answered; data after the end raises. After an error or `CloseReceived` it yields
-nothing more, and `close` says goodbye with the right code. Both roles use it. What a message holds it does not know.
+end comes in one form only. Cured here, because wsproto leaves them to its caller: it is slow (see `_frames`); a bad
+handshake raises while a bad frame yields an event; some bad headers raise UnicodeDecodeError; there is no limit on a
+message; messages come in pieces; pings and closes are not answered; data after the end raises. After an error or
+`CloseReceived` it yields nothing more, and `close` says goodbye with the right code. Both roles use it. What a message
+holds it does not know.
 
 wsproto draws the key and the masks of a client from the system's entropy: the only bytes of a run that differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 from wsproto import ConnectionType, WSConnection
@@ -33,6 +34,7 @@ from wsproto.utilities import RemoteProtocolError as WsRemoteError
 
 from etorox_proto.signalr._deflate import PerMessageDeflate
 from etorox_proto.signalr._errors import LimitExceeded, RemoteProtocolError, UpgradeFailed
+from etorox_proto.signalr._frames import Bounds, is_begun, read_frame
 from etorox_proto.signalr._http import HeadGate, HttpRequest
 
 __all__ = ["CloseReceived", "Opened", "WebSocket"]
@@ -59,7 +61,10 @@ class CloseReceived(msgspec.Struct, frozen=True):
 class WebSocket:
     """One WebSocket, either role; made by `client` or `server`.
 
-    `output` gathers what must be sent, in order; whoever drives it takes the bytes from there.
+    Attributes:
+        output: what must be sent, in order; whoever drives it takes the bytes from there.
+        shortcut: called with data and a place in it where a frame begins and a message, whenever a client comes to one;
+            returns that place, or a later such one if it has itself read the whole frames between.
     """
 
     def __init__(self, ws: WSConnection, *, max_head: int, max_message: int, compression: bool) -> None:
@@ -72,6 +77,9 @@ class WebSocket:
         self._rejection_body = bytearray()
         self._done = False
         self._close_code = NORMAL
+        self._bounds = Bounds()
+        self._begun = b""  # a common frame that is not whole
+        self.shortcut: Callable[[bytes, int], int] = _no_shortcut
         self.output = bytearray()
 
     @classmethod
@@ -155,11 +163,41 @@ class WebSocket:
             if head:
                 yield from self._receive_piece(head)
         start = 0
+        while start < len(data) and not self._is_past_handshake and not self._done:
+            # What is found first, a fault or something else, must not depend on how much of it is read at once.
+            yield from self._receive_piece(data[start : start + 1])
+            start += 1
+        if start < len(data):
+            # The frames of a client are masked, and read by wsproto.
+            yield from self._receive_frames(data[start:]) if self._ws.client else self._receive_slowly(data[start:])
+
+    def _receive_frames(self, data: bytes) -> Iterator[bytes | CloseReceived | Opened]:
+        """Read the common frames here, and give wsproto the others, one by one."""
+        was_begun = len(self._begun) > 0
+        data, self._begun = b"".join((self._begun, data)) if was_begun else bytes(data), b""
+        start = 0
         while start < len(data) and not self._done:
-            # What is found first, a fault or a limit exceeded, must not depend on how much of it is read at once. So
-            # handshakes go byte by byte; and no piece of a message exceeds the limit, but for single bytes. (Three
-            # bytes of a character may wait in the decoder.)
-            at_once = max(1, self._max_message - len(self._message) - 3) if self._is_past_handshake else 1
+            if self._bounds.are_between:
+                start = self.shortcut(data, start)
+                frame = read_frame(data, start, self._max_message)
+                if frame is not None:
+                    message, start = frame
+                    yield message
+                    continue
+                # Not for ever: wsproto takes bytes one by one as they come, and here they would be joined each time.
+                if (start or not was_begun) and is_begun(data, start, self._max_message):
+                    self._begun = data[start:]
+                    return
+            stop = self._bounds.follow(data, start)
+            yield from self._receive_slowly(data[start:stop])
+            start = stop
+
+    def _receive_slowly(self, data: bytes) -> Iterator[bytes | CloseReceived | Opened]:
+        start = 0
+        while start < len(data) and not self._done:
+            # As in the handshake; and no piece of a message exceeds the limit, but for single bytes. (Three bytes of a
+            # character may wait in the decoder.)
+            at_once = max(1, self._max_message - len(self._message) - 3)
             yield from self._receive_piece(data[start : start + at_once])
             start += at_once
 
@@ -252,3 +290,7 @@ class WebSocket:
 
     def _send(self, event: Event) -> None:
         self.output += self._ws.send(event)
+
+
+def _no_shortcut(_data: bytes, start: int) -> int:
+    return start

@@ -27,6 +27,7 @@ from etorox_proto._errors import (
 )
 from etorox_proto._events import (
     EventReceived,
+    EventsReceived,
     ExchangeEvent,
     Gap,
     Ready,
@@ -85,6 +86,7 @@ __all__ = [
     "CredentialsError",
     "Dial",
     "EventReceived",
+    "EventsReceived",
     "ExchangeConfig",
     "ExchangeConnection",
     "ExchangeEvent",

@@ -14,7 +14,7 @@ from typing import final
 
 from etorox_proto._config import SessionConfig
 from etorox_proto._errors import SubscriptionFailed
-from etorox_proto._events import EventReceived, SessionEvent, SubscriptionEnded
+from etorox_proto._events import EventsReceived, SessionEvent, SubscriptionEnded
 from etorox_proto._exchange import ExchangeConnection
 from etorox_proto._subscription import Subscription
 from etorox_proto._wanted import Wanted
@@ -37,7 +37,9 @@ class Demand:
         serving: the newest connection that is ready, on which to ask; None if there is none.
     """
 
-    def __init__(self, events: deque[SessionEvent], config: SessionConfig, random: Callable[[], float]) -> None:
+    def __init__(
+        self, events: deque[SessionEvent | EventsReceived], config: SessionConfig, random: Callable[[], float]
+    ) -> None:
         self._events = events
         self._config = config
         self._random = random
@@ -135,8 +137,8 @@ class Demand:
 
     # ------------------------------------------------------------------------------------------------------ events
 
-    def received(self, connection: ExchangeConnection, received: EventReceived, now: float) -> None:
-        """A connection brought an event of a subscription."""
+    def received(self, connection: ExchangeConnection, received: EventsReceived, now: float) -> None:
+        """A connection brought events of a subscription."""
         wanted = self._wanted.get(received.subscription)
         if wanted is not None:
             was_stale = wanted.stale_level > 0

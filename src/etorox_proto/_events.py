@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Any
+
 import msgspec
 
 from etorox_proto._market import MarketEvent, Row
@@ -10,6 +13,7 @@ from etorox_proto.signalr import CallError, Closed, ConnectionFailed, Dial, Sign
 
 __all__ = [
     "EventReceived",
+    "EventsReceived",
     "ExchangeEvent",
     "Gap",
     "Ready",
@@ -17,6 +21,7 @@ __all__ = [
     "SessionEvent",
     "Stale",
     "SubscriptionEnded",
+    "next_single",
 ]
 
 
@@ -40,6 +45,18 @@ class EventReceived(msgspec.Struct, frozen=True, gc=False):
 
     subscription: Subscription
     event: MarketEvent | Row
+
+
+class EventsReceived(msgspec.Struct, frozen=True):
+    """Market events of one subscription that came one behind the other, as `next_batch` gives them.
+
+    Attributes:
+        subscription: what `subscribe` returned.
+        events: as in `EventReceived`, in order; at least one. The list is the reader's.
+    """
+
+    subscription: Subscription
+    events: list[Any]
 
 
 class SubscriptionEnded(msgspec.Struct, frozen=True):
@@ -107,3 +124,11 @@ class Reconnecting(msgspec.Struct, frozen=True):
 
 
 SessionEvent = Ready | EventReceived | Gap | Stale | Reconnecting | SubscriptionEnded | Closed
+
+
+def next_single(events: deque[Any]) -> Any:
+    """Take the next event from a queue in which market events wait in batches; None if it is empty."""
+    if events and type(events[0]) is EventsReceived:
+        batch = events.popleft()
+        events.extendleft(EventReceived(batch.subscription, event) for event in reversed(batch.events))
+    return events.popleft() if events else None

@@ -19,7 +19,7 @@ from typing import Any, assert_never, final
 from etorox_proto._auth import Credentials, setup_argument
 from etorox_proto._config import ExchangeConfig
 from etorox_proto._errors import SetupRefused, SigningFailed, SubscriptionFailed
-from etorox_proto._events import EventReceived, ExchangeEvent, Ready, SubscriptionEnded
+from etorox_proto._events import EventsReceived, ExchangeEvent, Ready, SubscriptionEnded, next_single
 from etorox_proto._subscription import Subscription, Topic
 from etorox_proto.signalr import (
     Call,
@@ -35,6 +35,7 @@ from etorox_proto.signalr import (
     HubConnection,
     InvocationReceived,
     ItemReceived,
+    ItemsReceived,
     LocalProtocolError,
     State,
     TimedOut,
@@ -59,7 +60,7 @@ class ExchangeConnection:
 
     - The world tells the machine: `stream_opened`, `receive_data`, `handle_timeout`, `reading_paused`,
       `reading_resumed`. These never raise.
-    - The machine tells the world: `data_to_send`, `next_event`, `deadline`.
+    - The machine tells the world: `data_to_send`, `next_event` or `next_batch`, `deadline`.
     - The application asks: `subscribe`, `resubscribe`, `unsubscribe`, `close`. These check, then act; a refused one
       raises `LocalProtocolError` and changes nothing.
     - Anyone looks: `state`, `subscriptions`.
@@ -104,7 +105,7 @@ class ExchangeConnection:
         self._hub = HubConnection(
             config.hub_config(credentials.api_key, correlation_id), now=now, greet=self._authenticate
         )
-        self._events: deque[ExchangeEvent] = deque()
+        self._events: deque[ExchangeEvent | EventsReceived] = deque()
         self._setup: Call | None = None
         self._setup_deadline = math.inf
         self._is_ready = False
@@ -188,6 +189,14 @@ class ExchangeConnection:
 
     def next_event(self) -> ExchangeEvent | None:
         """The next event, or None when it is time to wait."""
+        event: ExchangeEvent | None = next_single(self._events)
+        return event
+
+    def next_batch(self) -> ExchangeEvent | EventsReceived | None:
+        """As `next_event`, but market events of one subscription that wait one behind the other come at once.
+
+        Use one of the two, and not both.
+        """
         return self._events.popleft() if self._events else None
 
     @property
@@ -233,7 +242,9 @@ class ExchangeConnection:
         for channel, name in subscription.topics:
             if (channel, name) in self._topics:
                 raise LocalProtocolError(f"expected topics that are not subscribed, got {channel} ({name}), which is")
-        call = self._hub.stream("subscribe", [subscription.argument()], item_decoder=subscription.decoder(), now=now)
+        decode, read = subscription.decoder()
+        arguments = [subscription.argument()]
+        call = self._hub.stream("subscribe", arguments, item_decoder=decode, item_reader=read, now=now)
         self._subscriptions[call] = subscription
         self._topics.update(subscription.topics)
 
@@ -271,10 +282,12 @@ class ExchangeConnection:
 
     def _translate(self, now: float) -> None:
         """Turn what the hub tells into what the application is told, and do what falls to us."""
-        while (event := self._hub.next_event()) is not None:
+        while (event := self._hub.next_batch()) is not None:
             match event:
-                case ItemReceived(call, item):
-                    self._events.append(EventReceived(self._subscriptions[call], item))
+                case ItemsReceived(call, items):
+                    self._events.append(EventsReceived(self._subscriptions[call], items))
+                case ItemReceived():
+                    raise AssertionError("items come in batches")
                 case Completed(call, result, error):
                     if call is self._setup:
                         self._setup_answered(result, error, now)

@@ -36,7 +36,9 @@ __all__ = [
     "encode_event",
     "event_decoder",
     "event_fields",
+    "read_event",
     "row_decoder",
+    "row_reader",
     "row_type",
 ]
 
@@ -51,6 +53,7 @@ class _Event(
     msgspec.Struct,
     frozen=True,
     kw_only=True,
+    gc=False,  # what comes from JSON is in no cycle, and a tenth of the time would go into looking for one
     tag_field="name",
     forbid_unknown_fields=True,
     repr_omit_defaults=True,
@@ -71,7 +74,7 @@ class _Event(
     name: ClassVar[str]
 
 
-class _Order(_Event, frozen=True, kw_only=True):
+class _Order(_Event, frozen=True, kw_only=True, gc=False):
     """What the events of orders share. `strategy`, `tif` and `expiration_date` are in the private forms only."""
 
     id: str
@@ -89,7 +92,7 @@ class _Order(_Event, frozen=True, kw_only=True):
         return self.strategy is not None
 
 
-class _UpdatedOrder(_Order, frozen=True, kw_only=True):
+class _UpdatedOrder(_Order, frozen=True, kw_only=True, gc=False):
     updated_at: datetime.datetime
 
     @property
@@ -98,13 +101,13 @@ class _UpdatedOrder(_Order, frozen=True, kw_only=True):
         return self.updated_at
 
 
-class OrderCreated(_UpdatedOrder, frozen=True, kw_only=True, tag="order_created"):
+class OrderCreated(_UpdatedOrder, frozen=True, kw_only=True, gc=False, tag="order_created"):
     """An order was placed."""
 
     name: ClassVar[str] = "order_created"
 
 
-class OrderUpdated(_UpdatedOrder, frozen=True, kw_only=True, tag="order_updated"):
+class OrderUpdated(_UpdatedOrder, frozen=True, kw_only=True, gc=False, tag="order_updated"):
     """An order was filled in part: `delta` is the (negative) change of `volume`. On the wire delta is a string."""
 
     name: ClassVar[str] = "order_updated"
@@ -112,7 +115,7 @@ class OrderUpdated(_UpdatedOrder, frozen=True, kw_only=True, tag="order_updated"
     delta: Decimal
 
 
-class OrderCanceled(_Order, frozen=True, kw_only=True, tag="order_canceled"):
+class OrderCanceled(_Order, frozen=True, kw_only=True, gc=False, tag="order_canceled"):
     """An order was cancelled: the event is spelled with one l, its state `cancelled` with two.
 
     The public form names its time `update_at` and tells `origin_volume`; the private form says `updated_at`.
@@ -132,7 +135,7 @@ class OrderCanceled(_Order, frozen=True, kw_only=True, tag="order_canceled"):
         return self.update_at if self.updated_at is None else self.updated_at
 
 
-class OrderCompleted(_UpdatedOrder, frozen=True, kw_only=True, tag="order_completed"):
+class OrderCompleted(_UpdatedOrder, frozen=True, kw_only=True, gc=False, tag="order_completed"):
     """An order was filled to the end. The private form has `strategy` and no `delta`."""
 
     name: ClassVar[str] = "order_completed"
@@ -140,7 +143,7 @@ class OrderCompleted(_UpdatedOrder, frozen=True, kw_only=True, tag="order_comple
     delta: Decimal | None = None
 
 
-class TradeCompleted(_Event, frozen=True, kw_only=True, tag="trade_completed"):
+class TradeCompleted(_Event, frozen=True, kw_only=True, gc=False, tag="trade_completed"):
     """Two orders traded.
 
     The public form has `tid` and `amount` (on the wire a string with 18 decimals); the private form, one for each
@@ -219,7 +222,7 @@ FIELD_TYPES: Mapping[str, Any] = MappingProxyType(
 )
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Row(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
     """An item of a subscription with `fields`: one attribute for each requested field, in that order.
 
     Each subscription has a subclass of its own. A field that the event lacks is None.
@@ -234,6 +237,8 @@ _documented: msgspec.json.Decoder[MarketEvent] = msgspec.json.Decoder(
     # `snapshot_id` is a decimal string; lax decoding makes an int of it and leaves the other fields as exact as before.
     strict=False,
 )
+read_event = _documented.decode
+"""Makes an event of an item's JSON if the documentation knows its form; else it raises."""
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -244,11 +249,10 @@ def event_decoder() -> Callable[[Buffer], MarketEvent]:
         A function from the item's JSON bytes to its event. It raises nothing on JSON that is well formed and whose
         numbers Python can hold: no exponents or runs of digits far beyond any price.
     """
-    decode = _documented.decode
 
     def decode_event(item: Buffer) -> MarketEvent:
         try:
-            return decode(item)
+            return read_event(item)
         except msgspec.ValidationError:
             return _decode_slowly(item)
 
@@ -269,10 +273,15 @@ def row_type(fields: Sequence[str]) -> type[Row]:
             raise ValueError(f"the field {field!r} cannot be the name of an attribute")
     members = [(field, FIELD_TYPES.get(field, Any) | None, None) for field in fields]
     row: Any = msgspec.defstruct(
-        "Row", members, bases=(Row,), namespace={"fields": tuple(fields)}, frozen=True, module=__name__
+        "Row", members, bases=(Row,), namespace={"fields": tuple(fields)}, frozen=True, gc=False, module=__name__
     )
     rows: type[Row] = row
     return rows
+
+
+def row_reader(rows: type[Row]) -> Callable[[Buffer], Row]:
+    """Makes a row of an item's JSON if it is such a row; else it raises."""
+    return msgspec.json.Decoder(rows, strict=False, float_hook=Decimal).decode
 
 
 def row_decoder(rows: type[Row]) -> Callable[[Buffer], Row | UnknownEvent]:
@@ -285,7 +294,7 @@ def row_decoder(rows: type[Row]) -> Callable[[Buffer], Row | UnknownEvent]:
         A function from the item's JSON bytes to its row. A short row has None at its end; what is no such row (too
         long, or a value of another type) becomes an `UnknownEvent` and so is not lost.
     """
-    decode = msgspec.json.Decoder(rows, strict=False, float_hook=Decimal).decode
+    decode = row_reader(rows)
 
     def decode_row(item: Buffer) -> Row | UnknownEvent:
         try:

@@ -27,11 +27,13 @@ from etorox_proto._demand import Demand
 from etorox_proto._errors import SetupRefused
 from etorox_proto._events import (
     EventReceived,
+    EventsReceived,
     ExchangeEvent,
     Ready,
     Reconnecting,
     SessionEvent,
     SubscriptionEnded,
+    next_single,
 )
 from etorox_proto._exchange import ExchangeConnection
 from etorox_proto._schedule import Schedule
@@ -55,7 +57,7 @@ class Session:
     """A connection to the exchange that outlives its connections, as a pure state machine.
 
     - The world tells the session: `handle_event`, `handle_timeout`, `clock_checked`. These never raise.
-    - The session tells the world: `next_action`, `next_event`, `deadline`.
+    - The session tells the world: `next_action`, `next_event` or `next_batch`, `deadline`.
     - The application asks: `subscribe`, `unsubscribe`, `close`. These check, then act; a refused one raises
       `LocalProtocolError` and changes nothing.
     - Anyone looks: `state`, `subscriptions`, `connection`, and the counters.
@@ -93,7 +95,7 @@ class Session:
         self._new_connection = new_connection
         self._config = config
         self._schedule = Schedule(config, random)
-        self._events: deque[SessionEvent] = deque()
+        self._events: deque[SessionEvent | EventsReceived] = deque()
         self._actions: deque[SessionAction] = deque()
         self._demand = Demand(self._events, config, random)
         self._current: Attempt | None = None
@@ -145,19 +147,21 @@ class Session:
 
     # ------------------------------------------------------------------------- the world tells the session
 
-    def handle_event(self, connection: ExchangeConnection, event: ExchangeEvent, now: float) -> None:
+    def handle_event(self, connection: ExchangeConnection, event: ExchangeEvent | EventsReceived, now: float) -> None:
         """A connection of this session said something.
 
         Args:
             connection: which; events of others are ignored.
-            event: what `next_event` of the connection gave. `Closed` also says that its stream could not be opened; the
-                error is then the adapter's.
+            event: what `next_event` or `next_batch` of the connection gave. `Closed` also says that its stream could
+                not be opened; the error is then the adapter's.
             now: seconds.
         """
         if self._is_closed:
             return
         match event:
-            case EventReceived():
+            case EventReceived(subscription, item):
+                self.handle_event(connection, EventsReceived(subscription, [item]), now)
+            case EventsReceived():
                 self._demand.received(connection, event, now)
                 if self._next is not None:
                     self._promote(now)
@@ -210,6 +214,14 @@ class Session:
 
     def next_event(self) -> SessionEvent | None:
         """The next event, or None when it is time to wait."""
+        event: SessionEvent | None = next_single(self._events)
+        return event
+
+    def next_batch(self) -> SessionEvent | EventsReceived | None:
+        """As `next_event`, but market events of one subscription that wait one behind the other come at once.
+
+        Use one of the two, and not both.
+        """
         return self._events.popleft() if self._events else None
 
     @property

@@ -15,7 +15,7 @@ from typing import Any, final
 
 from etorox_proto._config import SessionConfig
 from etorox_proto._errors import HandoverUnproven, SubscriptionFailed
-from etorox_proto._events import EventReceived, Gap, SessionEvent, Stale
+from etorox_proto._events import EventsReceived, Gap, SessionEvent, Stale
 from etorox_proto._exchange import ExchangeConnection
 from etorox_proto._handover import Handover
 from etorox_proto._subscription import Subscription
@@ -72,7 +72,12 @@ class Wanted:
     )
 
     def __init__(
-        self, subscription: Subscription, *, stale_after: float, events: deque[SessionEvent], config: SessionConfig
+        self,
+        subscription: Subscription,
+        *,
+        stale_after: float,
+        events: deque[SessionEvent | EventsReceived],
+        config: SessionConfig,
     ) -> None:
         self.subscription = subscription
         self.leader: ExchangeConnection | None = None
@@ -199,20 +204,28 @@ class Wanted:
 
     # ------------------------------------------------------------------------------------------------------ events
 
-    def received(self, connection: ExchangeConnection, received: EventReceived, now: float) -> None:
-        """One of the connections brought an event."""
-        if connection is self.leader:
-            if self._repeats is not None and self._is_repeated(received.event):
-                return
+    def received(self, connection: ExchangeConnection, received: EventsReceived, now: float) -> None:
+        """One of the connections brought events."""
+        if connection is self.leader and self._repeats is None and self._handover is None:
             self._deliver(received, now)
+            return
+        for event in received.events:
+            self._received_in_overlap(connection, event, now)
+
+    def _received_in_overlap(self, connection: ExchangeConnection, event: Any, now: float) -> None:
+        """One more event while two connections carry it, or shortly afterwards: each may change where we stand."""
+        if connection is self.leader:
+            if self._repeats is not None and self._is_repeated(event):
+                return
+            self._deliver(EventsReceived(self.subscription, [event]), now)
             if self._handover is not None:
-                self._handover.old_received(received.event, now)
+                self._handover.old_received(event, now)
                 self._decide(now)
         elif connection is self.follower and self._handover is not None:
-            self._handover.new_received(received.event, now)
+            self._handover.new_received(event, now)
             self._decide(now)
 
-    def _deliver(self, received: EventReceived, now: float) -> None:
+    def _deliver(self, received: EventsReceived, now: float) -> None:
         if self._cause is not None:
             self._events.append(Gap(self.subscription, self._since, now - self._since, self._cause))
             self._cause = None
@@ -240,8 +253,8 @@ class Wanted:
         self._repeats = deque(takeover.repeats) if takeover.repeats else None
         if not takeover.proven:
             self._open_gap(self._old_error or HandoverUnproven())
-        for event in takeover.items:
-            self._deliver(EventReceived(self.subscription, event), now)
+        if takeover.items:
+            self._deliver(EventsReceived(self.subscription, takeover.items), now)
 
     # -------------------------------------------------------------------------------------------------------- time
 

@@ -50,11 +50,12 @@ class Call:
         target: the method's name.
         streaming: whether it is a stream.
         decode: makes a result or item of its undecoded payload.
+        read: makes an item of bytes, and raises unless they are one payload and no more, and fit; None if nothing can.
         number: which of the messages that count (section 16) it is, on its connection.
         uploads: the streams that the application sends with it, in the order of the method's arguments.
     """
 
-    __slots__ = ("decode", "invocation_id", "number", "streaming", "target", "uploads")
+    __slots__ = ("decode", "invocation_id", "number", "read", "streaming", "target", "uploads")
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Call:
         streaming: bool,
         decode: Callable[[msgspec.Raw], Any],
         number: int,
+        read: Callable[[bytes], Any] | None = None,
         uploads: tuple[Upload, ...] = (),
     ) -> None:
         self.invocation_id = invocation_id
@@ -71,6 +73,7 @@ class Call:
         self.streaming = streaming
         self.decode = decode
         self.number = number
+        self.read = read
         self.uploads = uploads
 
     def __repr__(self) -> str:

@@ -27,8 +27,10 @@ from etorox_proto.signalr._errors import (
     LocalProtocolError,
     UnexpectedResult,
 )
-from etorox_proto.signalr._events import Completed, ItemReceived
+from etorox_proto.signalr._events import Completed
+from etorox_proto.signalr._json import describe
 from etorox_proto.signalr._messages import CancelInvocation, Completion, HubMessage, StreamItem
+from etorox_proto.signalr._shortcut import deliver_items
 
 __all__ = ["Caller", "encode_arguments", "hub_headers"]
 
@@ -71,6 +73,10 @@ class Caller:
 
     def __contains__(self, invocation_id: object) -> bool:
         return invocation_id in self._calls or invocation_id in self._uploads
+
+    def find(self, invocation_id: str) -> Call | None:
+        """The unsettled call of that id."""
+        return self._calls.find(invocation_id)
 
     def check_room(self, *, calls: int, uploads: int) -> None:
         """Refuse what is beyond the limits.
@@ -146,7 +152,7 @@ class Caller:
             text = f"expected items of {call.target} to fit their type, got one that does not: {describe(error)}"
             self._abandon(call, UnexpectedResult(text))
         else:
-            self._events.append(ItemReceived(call, item))
+            deliver_items(self._events, call, [item])
         return True
 
     def receive_completion(self, message: Completion, null: bytes) -> bool:

@@ -11,10 +11,10 @@ Source: SignalR specification, sections 3 to 7, 13, 14 and 16.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import assert_never, final
+from typing import Any, assert_never, final
 
 import msgspec
 
@@ -28,7 +28,7 @@ from etorox_proto.signalr._errors import (
     TimedOut,
     UpgradeFailed,
 )
-from etorox_proto.signalr._events import Connected
+from etorox_proto.signalr._events import Closed, Connected, HubEvent, ItemReceived, ItemsReceived
 from etorox_proto.signalr._hub_commands import HubCommands
 from etorox_proto.signalr._json import encode_handshake_request, parse_handshake_response
 from etorox_proto.signalr._messages import (
@@ -46,6 +46,7 @@ from etorox_proto.signalr._messages import (
 from etorox_proto.signalr._messages import Sequence as SequenceMessage
 from etorox_proto.signalr._opening import Opening
 from etorox_proto.signalr._replay import Replay
+from etorox_proto.signalr._shortcut import Shortcut
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._websocket import CloseReceived, Opened
 
@@ -61,7 +62,7 @@ class HubConnection(HubCommands):
 
     - The world tells the machine: `stream_opened`, `receive_data`, `handle_timeout`, `reading_paused`,
       `reading_resumed`. These never raise.
-    - The machine tells the world: `data_to_send`, `next_event`, `deadline`.
+    - The machine tells the world: `data_to_send`, `next_event` or `next_batch`, `deadline`.
     - The application asks: `invoke`, `stream`, `send`, `send_item`, `end_upload`, `cancel`, `complete`, `close`. These
       check, then act; a refused one raises `LocalProtocolError` and changes nothing.
     - Anyone looks: `state`, `connection_id`, `pending_calls`, `ignored`, `is_stateful`, `unacknowledged_bytes`.
@@ -102,6 +103,13 @@ class HubConnection(HubCommands):
         self._config = config
         self._greet = greet
         self._ignored: Counter[str] = Counter()
+        self._shortcut = Shortcut(
+            self._events,
+            self._caller.find,
+            codec.decode,
+            max_message=config.limits.websocket_message,
+            max_record=config.limits.record,
+        )
         self._timers.set(Timer.OPENING, now + config.opening_timeout)
         self._events.append(self._opening.dial())
 
@@ -137,6 +145,8 @@ class HubConnection(HubCommands):
                 self._output += self._opening.negotiate()
             else:
                 self._websocket = self._opening.upgrade()
+                if not self._codec.binary:
+                    self._websocket.shortcut = self._read_items
                 self._collect()
         except ConnectionFailed as error:
             self._fail(error)
@@ -171,6 +181,23 @@ class HubConnection(HubCommands):
                     self._fail(self._timed_out(timer))
             if self.state is State.CLOSED:
                 return
+
+    # ------------------------------------------------------------------------- the machine tells the world
+
+    def next_event(self) -> HubEvent | Closed | None:
+        """The next event, or None when it is time to wait."""
+        events: deque[Any] = self._events
+        if events and type(events[0]) is ItemsReceived:
+            batch = events.popleft()
+            events.extendleft(ItemReceived(batch.call, item) for item in reversed(batch.items))
+        return super().next_event()
+
+    def next_batch(self) -> HubEvent | ItemsReceived | None:
+        """As `next_event`, but items of one stream that wait one behind the other come at once.
+
+        Use one of the two, and not both.
+        """
+        return self._events.popleft() if self._events else None
 
     # ---------------------------------------------------------------------------------- the application asks
 
@@ -242,12 +269,23 @@ class HubConnection(HubCommands):
             handshake, data = found
             parse_handshake_response(handshake)
             self._connected(now)
+        if self._records.is_between and not self._codec.binary:
+            data = data[self._shortcut.read_records(data) :]
         for record in self._records.read(data):
             message = self._codec.decode(record)
             if self._replay is None or self._is_new(message, now):
                 self._receive_hub_message(message)
+                # Where messages are counted, each goes the ordinary way.
+                if type(message) is StreamItem and self._replay is None and not self._codec.binary:
+                    self._shortcut.learn(record, message)
                 if self._outbox:
                     self._post(now)
+
+    def _read_items(self, data: bytes, start: int) -> int:
+        """Read stream items in the shortest way, as far as there is nothing else; see `WebSocket.shortcut`."""
+        if self.state is State.CONNECTED and self._records.is_between:
+            return self._shortcut.read_frames(data, start)
+        return start
 
     def _receive_hub_message(self, message: HubMessage) -> None:
         match message:

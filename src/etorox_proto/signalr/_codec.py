@@ -23,6 +23,11 @@ Encoding = Literal["json", "messagepack"]
 class Reader(Protocol):
     """Finds the records in a stream of bytes."""
 
+    @property
+    def is_between(self) -> bool:
+        """Whether the next byte begins a record."""
+        ...
+
     def read(self, data: bytes) -> Iterator[bytes]:
         """Take the next piece of the stream; one record after the other that it completes."""
         ...

@@ -22,6 +22,7 @@ __all__ = [
     "HubEvent",
     "InvocationReceived",
     "ItemReceived",
+    "ItemsReceived",
     "Resumed",
     "ServerEvent",
     "UploadEnded",
@@ -64,6 +65,18 @@ class ItemReceived(msgspec.Struct, frozen=True, gc=False):
 
     call: Call
     item: Any
+
+
+class ItemsReceived(msgspec.Struct, frozen=True):
+    """Items of one stream that came one behind the other, as `next_batch` gives them.
+
+    Attributes:
+        call: what `stream` returned.
+        items: of the stream's `item_type`, in order; at least one. The list is the reader's.
+    """
+
+    call: Call
+    items: list[Any]
 
 
 class Completed(msgspec.Struct, frozen=True):

@@ -34,6 +34,11 @@ class RecordReader:
         self._incomplete = bytearray()
 
     @property
+    def is_between(self) -> bool:
+        """Whether the next byte begins a record."""
+        return not self._incomplete
+
+    @property
     def incomplete(self) -> bytes:
         """What came after the last separator."""
         return bytes(self._incomplete)
@@ -106,6 +111,11 @@ class LengthPrefixReader:
     def __init__(self, max_record: int = _MAX_LENGTH) -> None:
         self._max_record = max_record
         self._incomplete = bytearray()
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the next byte begins a record."""
+        return not self._incomplete
 
     @property
     def incomplete(self) -> bytes:

@@ -109,6 +109,7 @@ class Peer(Machine[Event]):
         headers: Mapping[str, str] | None,
         *,
         streaming: bool = False,
+        read: Callable[[bytes], Any] | None = None,
         uploads: int = 0,
         now: float,
     ) -> Call:
@@ -126,7 +127,15 @@ class Peer(Machine[Event]):
         )
         self._queue(message)
         streams = tuple(Upload(stream_id, target) for stream_id in stream_ids)
-        call = Call(invocation_id, target, streaming=streaming, decode=decode, number=self._numbered, uploads=streams)
+        call = Call(
+            invocation_id,
+            target,
+            streaming=streaming,
+            decode=decode,
+            read=read,
+            number=self._numbered,
+            uploads=streams,
+        )
         self._caller.enter_uploads(streams)
         self._caller.enter(call)
         self._sent(now)

@@ -1,9 +1,10 @@
 """WebSocket: wsproto in quarantine.
 
 The only module that imports wsproto, but for `_deflate`, which extends it. Whole, bounded messages come out, and the
-end comes in one form only. Cured here, because wsproto leaves them to its caller: it is slow (see `_frames`); a bad
-handshake raises while a bad frame yields an event; some bad headers raise UnicodeDecodeError; there is no limit on a
-message; messages come in pieces; pings and closes are not answered; data after the end raises. After an error or
+end comes in one form only. Cured here, because wsproto leaves them to its caller: a bad handshake raises while a bad
+frame yields an event; some bad headers raise UnicodeDecodeError; there is no limit on a message; messages come in
+pieces; pings and closes are not answered; data after the end raises; and it is slow, which `_frames` helps a client to
+get around. After an error or
 `CloseReceived` it yields nothing more, and `close` says goodbye with the right code. Both roles use it. What a message
 holds it does not know.
 
@@ -39,6 +40,8 @@ from etorox_proto.signalr._http import HeadGate, HttpRequest
 
 __all__ = ["CloseReceived", "Opened", "WebSocket"]
 
+# How many common frames are read before somebody looks at what is in them.
+_AT_ONCE = 16
 NORMAL, NOT_UTF8, TOO_BIG = 1000, 1007, 1009
 
 
@@ -151,6 +154,8 @@ class WebSocket:
     def receive_data(self, data: bytes) -> Iterator[Opened | bytes | CloseReceived]:
         """Take bytes from the stream and yield what they complete: messages as bytes, whatever their kind.
 
+        What a SignalR connection carries is a stream, so a client may get several messages in one piece.
+
         The end of the stream is not fed here; it means nothing to a WebSocket that has not been closed.
 
         Raises:
@@ -179,10 +184,12 @@ class WebSocket:
         while start < len(data) and not self._done:
             if self._bounds.are_between:
                 start = self.shortcut(data, start)
-                frame = read_frame(data, start, self._max_message)
-                if frame is not None:
+                messages: list[bytes] = []
+                while len(messages) < _AT_ONCE and (frame := read_frame(data, start, self._max_message)) is not None:
                     message, start = frame
-                    yield message
+                    messages.append(message)
+                if messages:
+                    yield b"".join(messages)
                     continue
                 # Not for ever: wsproto takes bytes one by one as they come, and here they would be joined each time.
                 if (start or not was_begun) and is_begun(data, start, self._max_message):

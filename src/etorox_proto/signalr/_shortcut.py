@@ -1,0 +1,251 @@
+"""`Shortcut`: stream items straight from their frames, without an envelope between.
+
+The items of one stream differ only in the item: what stands before it is the same in each record, and `}` comes last.
+So the first item of a stream, which is read in the ordinary way, shows what to expect, and the others are recognised by
+their first bytes and decoded at once into their type. Whatever is different goes the ordinary way: here nothing is ever
+refused, only left alone. `HubConnection` owns one and asks it first. It knows the bytes of a record and of a frame,
+and nothing of states.
+
+Why the result is the same: a beginning counts only if the codec, given it with a value that does not occur in it and
+`}`, reads an item of the stream with just that value. Then it does so with any one JSON value in that place, and the
+decoder of the item's type accepts nothing else; so no separator can be in it either.
+
+Many frames are read together, by functions of Python's own over lists: they are split at what stands between two items,
+and then each must begin with the one head that a frame of its length can have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from typing import Any, final
+
+from etorox_proto.signalr._call import Call
+from etorox_proto.signalr._errors import RemoteProtocolError
+from etorox_proto.signalr._events import ItemsReceived
+from etorox_proto.signalr._frames import FINAL_TEXT, HEAD, LONG, is_utf8
+from etorox_proto.signalr._messages import HubMessage, StreamItem
+
+__all__ = ["Shortcut", "deliver_items"]
+
+_BRACE, _SEPARATOR = _END = b"}\x1e"
+_MARKER = b"[]"
+# What stands between two items: the end of a record, and of the next frame what is the same in each.
+_SHORT_SEAM = _END + bytes([FINAL_TEXT])
+_LONG_SEAM = _SHORT_SEAM + bytes([LONG])
+# Fewer bytes than these hold too few frames for reading them together to pay.
+_MANY = 1_024
+_MOST_HEADS = 1_024
+
+
+@final
+class _Stream:
+    """One stream, and what stands before its items: in a record, and in short and long frames."""
+
+    def __init__(self, call: Call, read: Callable[[bytes], Any], beginning: bytes, longest: int) -> None:
+        self.call = call
+        self.read = read
+        self.beginning = beginning
+        self.short_heads = _Heads(beginning, 1, longest)
+        self.long_heads = _Heads(beginning, 2, longest)
+
+
+class _Heads(dict[int, bytes]):
+    """What a frame begins with behind its seam, by how many bytes there are from there to its end (`}` left out).
+
+    Args:
+        beginning: of the record.
+        size: how many bytes tell the length.
+        longest: the longest message; no frame begins with what a longer one is said to begin with.
+    """
+
+    def __init__(self, beginning: bytes, size: int, longest: int) -> None:
+        super().__init__()
+        self._beginning = beginning
+        self._size = size
+        self._longest = longest
+
+    def __missing__(self, rest: int) -> bytes:
+        if len(self) >= _MOST_HEADS:
+            self.clear()
+        length = rest - self._size + len(_END)
+        fits = length < LONG if self._size == 1 else LONG <= length < 65_536
+        is_read = fits and length <= self._longest
+        self[rest] = length.to_bytes(self._size, "big") + self._beginning if is_read else _END
+        return self[rest]
+
+
+class Shortcut:
+    """Reads items of known streams.
+
+    Args:
+        events: where to write them.
+        find: the unsettled call of an id.
+        decode: reads a record in the ordinary way.
+        max_message: the longest WebSocket message that is accepted, in bytes.
+        max_record: the longest record, without its separator.
+
+    Attributes:
+        count: how many items it has read.
+    """
+
+    def __init__(
+        self,
+        events: deque[Any],
+        find: Callable[[str], Call | None],
+        decode: Callable[[bytes], HubMessage],
+        *,
+        max_message: int,
+        max_record: int,
+    ) -> None:
+        self._events = events
+        self._find = find
+        self._decode = decode
+        self._longest = min(max_message, max_record + 1)
+        self._streams: dict[bytes, _Stream] = {}
+        self._lengths: list[int] = []
+        self._last = b""  # what the latest item began with
+        self._is_smooth = True  # lately there was one stream and nothing else
+        self.count = 0
+
+    def learn(self, record: bytes, message: StreamItem) -> None:
+        """Take what a record begins with, which has been read in the ordinary way. Each stream is looked at once."""
+        call = self._find(message.invocation_id)
+        if call is None or call.read is None:
+            return
+        read, call.read = call.read, None
+        beginning, item, end = record.rpartition(bytes(message.item))
+        if item and end == b"}" and self._leads_to_item(beginning, call):
+            self._streams = {each: stream for each, stream in self._streams.items() if self._is_live(stream.call)}
+            self._streams[beginning] = _Stream(call, read, beginning, self._longest)
+            self._lengths = sorted({len(each) for each in self._streams})
+
+    def _leads_to_item(self, beginning: bytes, call: Call) -> bool:
+        if _MARKER in beginning:
+            return False
+        try:
+            message = self._decode(beginning + _MARKER + b"}")
+        except RemoteProtocolError:
+            return False
+        if not isinstance(message, StreamItem):
+            return False
+        return message.invocation_id == call.invocation_id and bytes(message.item) == _MARKER
+
+    def read_frames(self, data: bytes, start: int) -> int:
+        """Read frames that hold an item each.
+
+        Args:
+            data: from a WebSocket.
+            start: where a frame begins, a message and a record.
+
+        Returns:
+            Where the first frame begins that is another, or incomplete.
+        """
+        if not self._streams:
+            return start
+        if self._is_smooth and len(data) - start > _MANY:
+            start = self._read_together(data, start)
+        self._is_smooth = True
+        stream: _Stream | None = None
+        items: list[Any] = []
+        longest, end = self._longest, len(data) - 3
+        while start < end:
+            kind, length, long_length = HEAD(data, start)
+            body = start + 2
+            if length == LONG and long_length >= LONG:
+                length, body = long_length, start + 4
+            elif length >= LONG:
+                break
+            stop = body + length
+            if stop > len(data):
+                self._deliver(stream, items)
+                return start
+            if kind != FINAL_TEXT or length > longest or data[stop - 1] != _SEPARATOR or data[stop - 2] != _BRACE:
+                break
+            if stream is None or not data.startswith(stream.beginning, body):
+                self._deliver(stream, items)
+                self._is_smooth = stream is None
+                stream, items = self._find_stream(data, body), []
+                if stream is None or data.find(_SEPARATOR, body) < stop - 1:
+                    break
+            item = data[body + len(stream.beginning) : stop - 2]
+            try:
+                if not (item.isascii() or is_utf8(item)):
+                    break
+                items.append(stream.read(item))
+            except Exception:  # noqa: BLE001 - of the user's type, perhaps; the ordinary way will tell
+                break
+            start = stop
+        self._is_smooth = self._is_smooth and start >= end
+        self._deliver(stream, items)
+        return start
+
+    def _read_together(self, data: bytes, start: int) -> int:
+        """As `read_frames`, all frames but the last, if they are of one stream, and all short or all long."""
+        is_long = data[start + 1] == LONG
+        stream = self._find_stream(data, start + (4 if is_long else 2))
+        if stream is None or data[start] != FINAL_TEXT:
+            return start
+        seam, heads = (_LONG_SEAM, stream.long_heads) if is_long else (_SHORT_SEAM, stream.short_heads)
+        pieces = data[start:].split(seam)
+        pieces[0] = pieces[0][len(seam) - len(_END) :]
+        pieces.pop()
+        count = self._read_pieces(stream, pieces, [*map(heads.__getitem__, map(len, pieces))])
+        return start + sum(map(len, pieces[:count])) + count * len(seam)
+
+    def read_records(self, data: bytes) -> int:
+        """Read records of one stream; returns how many bytes of the data they are, of which the rest is something else.
+
+        Args:
+            data: messages, of which the first begins with a record.
+        """
+        stream = self._find_stream(data, 0)
+        if stream is None:
+            return 0
+        pieces = data.split(_END)
+        pieces.pop()
+        if max(map(len, pieces), default=0) + len(_END) > self._longest:
+            return 0
+        count = self._read_pieces(stream, pieces, repeat(stream.beginning, len(pieces)))
+        return sum(map(len, pieces[:count])) + count * len(_END)
+
+    def _read_pieces(self, stream: _Stream, pieces: list[bytes], heads: Iterable[bytes]) -> int:
+        """Read items that stand behind their heads, if all do; returns how many fit their type before one did not."""
+        heads = list(heads)
+        texts = list(map(bytes.removeprefix, pieces, heads))
+        text = b"".join(texts)
+        items: list[Any] = []
+        if len(text) + sum(map(len, heads)) == sum(map(len, pieces)) and is_utf8(text):
+            with contextlib.suppress(Exception):  # as in `read_frames`
+                items.extend(map(stream.read, texts))  # one by one, so that those before a failure are there
+        self._deliver(stream, items)
+        return len(items)
+
+    def _find_stream(self, data: bytes, start: int) -> _Stream | None:
+        """The stream whose beginning stands there."""
+        for length in (len(self._last), *self._lengths):
+            beginning = data[start : start + length]
+            stream = self._streams.get(beginning)
+            if stream is not None and self._is_live(stream.call):
+                self._last = beginning
+                return stream
+        return None
+
+    def _is_live(self, call: Call) -> bool:
+        return self._find(call.invocation_id) is call
+
+    def _deliver(self, stream: _Stream | None, items: list[Any]) -> None:
+        if stream is not None and items:
+            self.count += len(items)
+            deliver_items(self._events, stream.call, items)
+
+
+def deliver_items(events: deque[Any], call: Call, items: list[Any]) -> None:
+    """Write items of one stream behind those that wait."""
+    last = events[-1] if events else None
+    if type(last) is ItemsReceived and last.call is call:
+        last.items.extend(items)
+    else:
+        events.append(ItemsReceived(call, items))

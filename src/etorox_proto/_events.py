@@ -14,13 +14,16 @@ from etorox_proto.signalr import CallError, Closed, ConnectionFailed, Dial, Sign
 __all__ = [
     "EventReceived",
     "EventsReceived",
+    "ExchangeBatch",
     "ExchangeEvent",
     "Gap",
     "Ready",
     "Reconnecting",
+    "SessionBatch",
     "SessionEvent",
     "Stale",
     "SubscriptionEnded",
+    "next_batch",
     "next_single",
 ]
 
@@ -72,6 +75,7 @@ class SubscriptionEnded(msgspec.Struct, frozen=True):
     error: CallError | None
 
 
+ExchangeBatch = Dial | Ready | EventsReceived | SubscriptionEnded | Closed
 ExchangeEvent = Dial | Ready | EventReceived | SubscriptionEnded | Closed
 
 
@@ -123,6 +127,7 @@ class Reconnecting(msgspec.Struct, frozen=True):
     delay: float
 
 
+SessionBatch = Ready | EventsReceived | Gap | Stale | Reconnecting | SubscriptionEnded | Closed
 SessionEvent = Ready | EventReceived | Gap | Stale | Reconnecting | SubscriptionEnded | Closed
 
 
@@ -132,3 +137,9 @@ def next_single(events: deque[Any]) -> Any:
         batch = events.popleft()
         events.extendleft(EventReceived(batch.subscription, event) for event in reversed(batch.events))
     return events.popleft() if events else None
+
+
+def next_batch(events: deque[Any]) -> Any:
+    """Take the next event from such a queue, market events in batches; None if it is empty."""
+    event = events.popleft() if events else None
+    return EventsReceived(event.subscription, [event.event]) if type(event) is EventReceived else event

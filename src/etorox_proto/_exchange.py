@@ -19,7 +19,15 @@ from typing import Any, assert_never, final
 from etorox_proto._auth import Credentials, setup_argument
 from etorox_proto._config import ExchangeConfig
 from etorox_proto._errors import SetupRefused, SigningFailed, SubscriptionFailed
-from etorox_proto._events import EventsReceived, ExchangeEvent, Ready, SubscriptionEnded, next_single
+from etorox_proto._events import (
+    EventsReceived,
+    ExchangeBatch,
+    ExchangeEvent,
+    Ready,
+    SubscriptionEnded,
+    next_batch,
+    next_single,
+)
 from etorox_proto._subscription import Subscription, Topic
 from etorox_proto.signalr import (
     Call,
@@ -34,7 +42,6 @@ from etorox_proto.signalr import (
     Dial,
     HubConnection,
     InvocationReceived,
-    ItemReceived,
     ItemsReceived,
     LocalProtocolError,
     State,
@@ -192,12 +199,10 @@ class ExchangeConnection:
         event: ExchangeEvent | None = next_single(self._events)
         return event
 
-    def next_batch(self) -> ExchangeEvent | EventsReceived | None:
-        """As `next_event`, but market events of one subscription that wait one behind the other come at once.
-
-        Use one of the two, and not both.
-        """
-        return self._events.popleft() if self._events else None
+    def next_batch(self) -> ExchangeBatch | None:
+        """As `next_event`, but market events of one subscription that wait one behind the other come at once."""
+        event: ExchangeBatch | None = next_batch(self._events)
+        return event
 
     @property
     def deadline(self) -> float:
@@ -286,8 +291,6 @@ class ExchangeConnection:
             match event:
                 case ItemsReceived(call, items):
                     self._events.append(EventsReceived(self._subscriptions[call], items))
-                case ItemReceived():
-                    raise AssertionError("items come in batches")
                 case Completed(call, result, error):
                     if call is self._setup:
                         self._setup_answered(result, error, now)

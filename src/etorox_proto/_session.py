@@ -31,20 +31,16 @@ from etorox_proto._events import (
     ExchangeEvent,
     Ready,
     Reconnecting,
+    SessionBatch,
     SessionEvent,
     SubscriptionEnded,
+    next_batch,
     next_single,
 )
 from etorox_proto._exchange import ExchangeConnection
 from etorox_proto._schedule import Schedule
 from etorox_proto._subscription import Subscription
-from etorox_proto.signalr import (
-    Closed,
-    ConnectionClosed,
-    ConnectionFailed,
-    Dial,
-    TimedOut,
-)
+from etorox_proto.signalr import Closed, ConnectionClosed, ConnectionFailed, Dial, TimedOut
 
 __all__ = ["Session"]
 
@@ -217,12 +213,10 @@ class Session:
         event: SessionEvent | None = next_single(self._events)
         return event
 
-    def next_batch(self) -> SessionEvent | EventsReceived | None:
-        """As `next_event`, but market events of one subscription that wait one behind the other come at once.
-
-        Use one of the two, and not both.
-        """
-        return self._events.popleft() if self._events else None
+    def next_batch(self) -> SessionBatch | None:
+        """As `next_event`, but market events of one subscription that wait one behind the other come at once."""
+        event: SessionBatch | None = next_batch(self._events)
+        return event
 
     @property
     def deadline(self) -> float:

@@ -7,7 +7,7 @@ told by the policy.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, Literal, final
 
 from etorox_proto import EventReceived, Gap, LocalProtocolError, SessionEvent, Stale
@@ -48,6 +48,7 @@ class EventQueue:
     """What waits for one reader, in the order in which it came; made by `new_queue`.
 
     Attributes:
+        waiting: what `take` gives, and may be taken out at the left.
         received: how many events came.
         dropped: how many of them were dropped, or replaced by a later one of the same key.
     """
@@ -55,34 +56,43 @@ class EventQueue:
     def __init__(self, capacity: int, overload: Overload) -> None:
         self._capacity = capacity
         self._overload = overload
-        self._waiting: deque[Any] = deque()
+        self.waiting: deque[Any] = deque()
         self._missed = 0
         self.received = 0
         self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def __bool__(self) -> bool:
         """Whether `take` has something to say."""
-        return bool(self._waiting) or self._missed > 0
+        return bool(self.waiting) or self._missed > 0
 
     @property
     def must_wait(self) -> bool:
         """Whether nothing more should be put in now. Only with `"wait"`; what is put in all the same is kept."""
-        return self._overload == "wait" and len(self._waiting) >= self._capacity
+        return self._overload == "wait" and len(self.waiting) >= self._capacity
 
     def put(self, event: Any) -> None:
         """One more event."""
         self.received += 1
-        if (len(self._waiting) < self._capacity and not self._missed) or self._overload == "wait":
-            self._waiting.append(event)
+        if (len(self.waiting) < self._capacity and not self._missed) or self._overload == "wait":
+            self.waiting.append(event)
         elif self._overload == "fail":
             self._missed += 1
             self.dropped += 1
         else:
             self._drop_oldest()
-            self._waiting.append(event)
+            self.waiting.append(event)
+
+    def put_all(self, events: Collection[Any]) -> None:
+        """Several events, as if one by one."""
+        if len(self.waiting) + len(events) <= self._capacity and not self._missed:
+            self.received += len(events)
+            self.waiting.extend(events)
+        else:
+            for event in events:
+                self.put(event)
 
     def take(self) -> Any:
         """The oldest event that waits; ask `bool(queue)` first.
@@ -90,22 +100,22 @@ class EventQueue:
         Raises:
             FeedOverflow: everything that waited has been taken, and events behind it were dropped.
         """
-        if not self._waiting:
+        if not self.waiting:
             missed, self._missed = self._missed, 0
             raise FeedOverflow(missed, self._capacity)
-        return self._waiting.popleft()
+        return self.waiting.popleft()
 
     def clear(self) -> None:
         """Forget what waits."""
-        self._waiting.clear()
+        self.waiting.clear()
         self._missed = 0
 
     def _drop_oldest(self) -> None:
         self.dropped += 1
-        oldest = self._waiting.popleft()
-        if isinstance(oldest, Gap) and self._waiting:
+        oldest = self.waiting.popleft()
+        if isinstance(oldest, Gap) and self.waiting:
             # What it says is still true, and of more events than before.
-            self._waiting[0] = oldest
+            self.waiting[0] = oldest
 
 
 @final
@@ -141,6 +151,11 @@ class LatestQueue(EventQueue):
             self.dropped += 1
             self._latest.popitem(last=False)
         self._latest[key] = event
+
+    def put_all(self, events: Collection[Any]) -> None:
+        """Several events, as if one by one."""
+        for event in events:
+            self.put(event)
 
     def take(self) -> Any:
         """The event whose key has waited longest; ask `bool(queue)` first. Raises what the key function raised."""

@@ -28,7 +28,6 @@ from etorox_proto.signalr._errors import (
     UnexpectedResult,
 )
 from etorox_proto.signalr._events import Completed
-from etorox_proto.signalr._json import describe
 from etorox_proto.signalr._messages import CancelInvocation, Completion, HubMessage, StreamItem
 from etorox_proto.signalr._shortcut import deliver_items
 

@@ -28,7 +28,7 @@ from etorox_proto.signalr._errors import (
     TimedOut,
     UpgradeFailed,
 )
-from etorox_proto.signalr._events import Closed, Connected, HubEvent, ItemReceived, ItemsReceived
+from etorox_proto.signalr._events import Closed, Connected, HubBatch, HubEvent, ItemReceived, ItemsReceived
 from etorox_proto.signalr._hub_commands import HubCommands
 from etorox_proto.signalr._json import encode_handshake_request, parse_handshake_response
 from etorox_proto.signalr._messages import (
@@ -192,12 +192,10 @@ class HubConnection(HubCommands):
             events.extendleft(ItemReceived(batch.call, item) for item in reversed(batch.items))
         return super().next_event()
 
-    def next_batch(self) -> HubEvent | ItemsReceived | None:
-        """As `next_event`, but items of one stream that wait one behind the other come at once.
-
-        Use one of the two, and not both.
-        """
-        return self._events.popleft() if self._events else None
+    def next_batch(self) -> HubBatch | None:
+        """As `next_event`, but items of one stream that wait one behind the other come at once."""
+        event: HubEvent | ItemsReceived | None = self._events.popleft() if self._events else None
+        return ItemsReceived(event.call, [event.item]) if isinstance(event, ItemReceived) else event
 
     # ---------------------------------------------------------------------------------- the application asks
 

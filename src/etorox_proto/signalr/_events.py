@@ -19,6 +19,7 @@ __all__ = [
     "Connected",
     "Detached",
     "Dial",
+    "HubBatch",
     "HubEvent",
     "InvocationReceived",
     "ItemReceived",
@@ -187,6 +188,7 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 HubEvent = Dial | Connected | ItemReceived | Completed | InvocationReceived | Closed
+HubBatch = Dial | Connected | ItemsReceived | Completed | InvocationReceived | Closed
 ServerEvent = (
     Connected
     | InvocationReceived

@@ -8,7 +8,8 @@ end of an iteration, and know no socket; what is dropped is the business of `_qu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any, Self, final
 
@@ -21,6 +22,7 @@ __all__ = ["Consumers", "Events", "Feed", "Inbox", "Missed"]
 
 # How many events a consumer takes in a row, while some wait, before other tasks get their turn.
 _FAIR_SHARE = 64
+_NOTHING: deque[Any] = deque(maxlen=0)
 
 
 @final
@@ -92,6 +94,7 @@ class Inbox:
 
     Attributes:
         queue: what waits.
+        waiting: the part of it that a reader may take as it is, at the left, instead of calling `take`.
         forgotten: how many events left the queue otherwise than to a reader.
         has_ended: whether nothing more comes.
         error: why, None for an end in good order.
@@ -107,15 +110,23 @@ class Inbox:
         self.failure: Exception | None = None
         self.wakeup: Event | None = None
         self.take: Callable[[], Any] = self.queue.take
+        self.waiting = self.queue.waiting
         self._may_raise = False
         self._consumers = consumers
         if overload == "wait":
             self.take = self._take_and_make_room
+            self.waiting = _NOTHING
             consumers.enter(self)
 
     def put(self, event: Any) -> None:
         """One more event."""
         self.queue.put(event)
+        if self.wakeup is not None:
+            self.wake()
+
+    def put_all(self, events: Collection[Any]) -> None:
+        """Several events."""
+        self.queue.put_all(events)
         if self.wakeup is not None:
             self.wake()
 
@@ -125,6 +136,7 @@ class Inbox:
         if not self._may_raise:
             self._may_raise = True
             self.take = partial(_take_or_raise, self.take)
+            self.waiting = _NOTHING
 
     def finish(self, error: Exception | None) -> None:
         """Nothing more comes. The first reason counts."""
@@ -178,6 +190,7 @@ class _Reader:
         self._consumers = consumers
         self._backend = consumers.backend
         self._queue = inbox.queue
+        self._waiting = inbox.waiting
         self._take = inbox.take
         self._left = _FAIR_SHARE
 
@@ -185,9 +198,9 @@ class _Reader:
         return self
 
     async def __anext__(self) -> Any:
-        if self._left and self._queue:
+        if self._left and self._waiting:
             self._left -= 1
-            return self._take()
+            return self._waiting.popleft()
         return await self._next()
 
     async def next(self, timeout: float = math.inf) -> Any:  # noqa: ASYNC109 - as in the blocking adapter
@@ -230,8 +243,9 @@ class _Reader:
 
     async def _next(self) -> Any:
         inbox = self._inbox
-        if self._queue:
+        if self._queue and not self._left:
             await self._let_others_run()
+        self._left -= 1
         while not self._queue:
             if inbox.failure is not None:
                 failure, inbox.failure = inbox.failure, None

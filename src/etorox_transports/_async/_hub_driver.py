@@ -15,7 +15,7 @@ from etorox_proto.signalr import (
     HubConfig,
     HubConnection,
     InvocationReceived,
-    ItemReceived,
+    ItemsReceived,
     Upload,
 )
 from etorox_transports._async._answers import Answers
@@ -165,14 +165,14 @@ class HubDriver(Driver):
         self._start(self._lane.write, "etorox writer")
 
     def _step(self) -> bool:
-        next_event, moved = self.connection.next_event, False
+        next_batch, moved = self.connection.next_batch, False
         streams, lane = self._streams, self._lane
         assert lane is not None, "it begins with entering"
-        while (event := next_event()) is not None:
+        while (event := next_batch()) is not None:
             moved = True
             match event:
-                case ItemReceived():
-                    streams[event.call].put(event.item)
+                case ItemsReceived(call, items):
+                    streams[call].put_all(items)
                 case Completed():
                     self._completed(event)
                 case InvocationReceived():

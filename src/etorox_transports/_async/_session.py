@@ -19,6 +19,7 @@ from etorox_proto import (
     ConnectionFailed,
     Dial,
     EventReceived,
+    EventsReceived,
     ExchangeConnection,
     Gap,
     Ready,
@@ -179,22 +180,22 @@ class SessionDriver(Driver):
                 case _:
                     assert_never(action)
         feeds, everything = self._feeds, self._all
-        while (event := session.next_event()) is not None:
+        while (event := session.next_batch()) is not None:
             moved = True
-            if type(event) is not EventReceived:
+            if not isinstance(event, EventsReceived):
                 self._deliver(event, now)
             elif everything is not None:
-                everything.put(event)
+                everything.put_all([EventReceived(event.subscription, each) for each in event.events])
             elif (inbox := feeds.get(event.subscription)) is not None:
-                inbox.put(event.event)
+                inbox.put_all(event.events)
         return moved
 
     def _drain(self, connection: ExchangeConnection, lane: Lane[ExchangeConnection], now: float) -> bool:
         """Pass the events of a connection on to the session; whether there were any."""
-        next_event, handle_event, moved = connection.next_event, self.session.handle_event, False
-        while (event := next_event()) is not None:
+        next_batch, handle_event, moved = connection.next_batch, self.session.handle_event, False
+        while (event := next_batch()) is not None:
             moved = True
-            if type(event) is not EventReceived:
+            if not isinstance(event, EventsReceived):
                 if isinstance(event, Dial):
                     lane.dial(event)
                     continue

@@ -9,13 +9,14 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from etorox_proto import CallError, CallLost, LocalProtocolError, Reconnecting, SignalRError
-from etorox_transports._blocking._feed import Feed, OtherFeedFull, Pump
+from etorox_transports._blocking._feed import Feed, OtherFeedFull, Pump, Reader
 from etorox_transports._blocking._line import Opener
 from etorox_transports._blocking._loop import Driver, Source
 from etorox_transports._queue import EventQueue, Overload, new_queue
@@ -26,6 +27,7 @@ HandleT = TypeVar("HandleT")
 
 # Who wants the latest only: how often what has come is looked at between two waits, and for how long, in seconds.
 _LOOK_AGAIN, _LOOK_LONGEST = 0.01, 0.05
+_NOTHING: deque[Any] = deque(maxlen=0)
 
 
 class Client(ABC, Generic[HandleT]):
@@ -46,6 +48,8 @@ class Client(ABC, Generic[HandleT]):
         self._driver = Driver(source, opener, time_source)
         self._feeds: dict[HandleT, Feed] = {}
         self._held: Any = None
+        # Who reads what came together, and what makes a batch of the rest of it again.
+        self._ahead: tuple[Reader, Callable[[list[Any]], Any]] | None = None
         self._look_at = -math.inf
         self._owner: threading.Thread | None = None  # None: whoever calls
         self._end_owner: Callable[[], None] = lambda: None
@@ -125,6 +129,7 @@ class Client(ABC, Generic[HandleT]):
 
     def _next(self, until: float) -> Any:
         """The next event, the one that was held back first; None after the end, of which every feed then knows."""
+        self._take_back()
         if self._held is not None:
             event, self._held = self._held, None
             return event
@@ -134,17 +139,31 @@ class Client(ABC, Generic[HandleT]):
                 feed.finish(self._end_error)
         return event
 
-    def _pump(self, until: float) -> None:
-        if (event := self._next(until)) is not None:
-            self._sort(event, may_wait=True)
+    def _pump(self, until: float, reader: Reader | None = None) -> deque[Any]:
+        event = self._next(until)
+        if event is None:
+            return _NOTHING
+        if reader is not None and reader.wants_all and (parts := self._parts(reader, event)) is not None:
+            items, batch = parts
+            self._ahead = reader, batch
+            return deque(items)
+        self._sort(event, may_wait=True)
+        return _NOTHING
 
-    def _look(self, pump: Callable[[float], None]) -> None:
+    def _take_back(self) -> None:
+        """Let what a reader has not read be the next event again: somebody else wants to know what is next."""
+        if self._ahead is not None:
+            (reader, batch), self._ahead = self._ahead, None
+            if rest := reader.recall():
+                self._held = batch(rest)
+
+    def _look(self, pump: Pump) -> None:
         """Take in what is there, for a reader who wants the latest only; not at every read of a fast one."""
         now = time.monotonic()
         if self._look_at <= now:
             try:
                 while self._driver.end is None and time.monotonic() < now + _LOOK_LONGEST:
-                    pump(now)
+                    pump(now, None)
             except (TimeoutError, OtherFeedFull):
                 pass
             self._look_at = time.monotonic() + _LOOK_AGAIN
@@ -159,15 +178,21 @@ class Client(ABC, Generic[HandleT]):
         return queue, None if overload in {"fail", "wait"} else partial(self._look, pump)
 
     @abstractmethod
+    def _parts(self, reader: Reader, event: Any) -> tuple[Iterable[Any], Callable[[list[Any]], Any]] | None:
+        """What this reader gets of a batch, if that is all for it, and what makes a batch of the rest again."""
+
+    @abstractmethod
     def _sort(self, event: Any, *, may_wait: bool) -> None:
         """Put an event where it belongs."""
 
-    def _put(self, handle: HandleT, item: Any, event: Any, *, may_wait: bool) -> None:
-        """Put it into its feed, or hold the event back if that is full."""
+    def _put(self, handle: HandleT, items: list[Any], batch: Callable[[list[Any]], Any], *, may_wait: bool) -> None:
+        """Put them into their feed, or hold those back, as a batch, for which there is no room."""
         feed = self._feeds.get(handle)
-        if feed is not None:
+        if feed is None:
+            return
+        for number, item in enumerate(items):
             if may_wait and feed.is_full:
-                self._held = event
+                self._held = batch(items[number:])
                 self._driver.keep_alive()
                 raise OtherFeedFull(feed)
             feed.put(item)

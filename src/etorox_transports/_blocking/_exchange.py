@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, final
 
 from etorox_proto import (
     ConnectionClosed,
     EventReceived,
+    EventsReceived,
     ExchangeConnection,
     Gap,
     LocalProtocolError,
@@ -20,7 +22,7 @@ from etorox_proto import (
     SubscriptionEnded,
 )
 from etorox_transports._blocking._client import Client, reason_of
-from etorox_transports._blocking._feed import Events, Feed
+from etorox_transports._blocking._feed import Events, Feed, Reader
 from etorox_transports._blocking._line import Opener
 from etorox_transports._queue import Overload, by_market_event
 
@@ -93,7 +95,8 @@ class Exchange(Client[Subscription]):
         subscription = self._session.subscribe(
             channels, event=event, fields=fields, stale_after=stale_after, now=time.monotonic()
         )
-        feed = Feed(subscription, queue, pump=self._pump_feed, look=look, end=partial(self._unsubscribe, subscription))
+        end = partial(self._unsubscribe, subscription)
+        feed = Feed(subscription, queue, self._driver, pump=self._pump_feed, look=look, end=end)
         self._feeds[subscription] = feed
         self._driver.commanded()
         return feed
@@ -114,6 +117,7 @@ class Exchange(Client[Subscription]):
             LocalProtocolError: these cannot be used.
         """
         self._check_thread()
+        self._take_back()
         overload = by_market_event(self._overload if overload is None else overload)
         queue, look = self._queue(capacity, overload, self._pump)
         waiting = [
@@ -124,10 +128,12 @@ class Exchange(Client[Subscription]):
         if self._events is not None:
             self._events.finish(None)
             waiting = self._events.take_out()
-        if self._held is not None:
-            waiting.append(self._held)
-            self._held = None
-        events = Events(waiting, queue, pump=self._pump, look=look, give_back=self._give_back)
+        held, self._held = self._held, None
+        if isinstance(held, EventsReceived):
+            waiting += map(partial(EventReceived, held.subscription), held.events)
+        elif held is not None:
+            waiting.append(held)
+        events = Events(waiting, queue, self._driver, pump=self._pump, look=look, give_back=self._give_back)
         if self._driver.end is None:
             self._events = events
         else:
@@ -145,21 +151,36 @@ class Exchange(Client[Subscription]):
             self._events = None
         return event
 
-    def _pump_feed(self, until: float) -> None:
+    def _pump_feed(self, until: float, reader: Reader | None) -> deque[Any]:
         self._check_thread()
         if self._events is not None:
             raise LocalProtocolError("expected events() to be closed before a feed is read: it gets all that comes")
-        self._pump(until)
+        return self._pump(until, reader)
+
+    def _parts(self, reader: Reader, event: Any) -> tuple[Iterable[Any], Callable[[list[Any]], Any]] | None:
+        if type(event) is not EventsReceived:
+            return None
+        if reader is self._events:
+            return map(partial(EventReceived, event.subscription), event.events), _batch
+        if reader is self._feeds.get(event.subscription):
+            return event.events, partial(EventsReceived, event.subscription)
+        return None
 
     def _sort(self, event: Any, *, may_wait: bool) -> None:
-        if self._events is not None:
+        if self._events is not None and type(event) is EventsReceived:
+            for each in event.events:
+                self._events.put(EventReceived(event.subscription, each))
+        elif self._events is not None:
             self._events.put(event)
+        elif type(event) is EventsReceived:
+            self._put(event.subscription, event.events, partial(EventsReceived, event.subscription), may_wait=may_wait)
         elif type(event) is EventReceived:
-            self._put(event.subscription, event.event, event, may_wait=may_wait)
+            self._sort(_batch([event]), may_wait=may_wait)
         elif isinstance(event, Gap | Stale):
-            self._put(event.subscription, event, event, may_wait=may_wait)
+            self._put(event.subscription, [event], lambda _: event, may_wait=may_wait)
 
     def _give_back(self, waiting: list[Any]) -> None:
+        self._take_back()
         self._events = None
         for event in waiting:
             if not isinstance(event, Exception):
@@ -170,3 +191,7 @@ class Exchange(Client[Subscription]):
         if self._driver.end is None:
             self._session.unsubscribe(subscription, now=time.monotonic())
             self._driver.commanded()
+
+
+def _batch(events: list[EventReceived]) -> EventsReceived:
+    return EventsReceived(events[0].subscription, [each.event for each in events])

@@ -10,16 +10,31 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from etorox_proto import LocalProtocolError, SignalRError, Subscription
 from etorox_proto.signalr import Call
 from etorox_transports._queue import EventQueue
 
-__all__ = ["Events", "Feed", "OtherFeedFull", "Pump"]
+__all__ = ["Events", "Feed", "Line", "OtherFeedFull", "Pump", "Reader"]
 
-Pump = Callable[[float], None]
-"""Takes one event by a deadline and puts it where it belongs; raises TimeoutError if none came."""
+_monotonic = time.monotonic
+_NOTHING: deque[Any] = deque(maxlen=0)
+
+
+class Line(Protocol):
+    """What keeps the connection alive while events that came together are read one by one."""
+
+    due: float
+
+    def keep_alive(self) -> float:
+        """To be called when it is `due`."""
+        ...
+
+
+Pump = Callable[[float, "Reader | None"], deque[Any]]
+"""Takes what comes next by a deadline and puts it where it belongs, into queues or, if that is for the reader who asks
+and can go there without a queue, into what is returned. Raises TimeoutError if nothing came."""
 
 
 class OtherFeedFull(LocalProtocolError):
@@ -43,25 +58,30 @@ class Reader:
 
     Args:
         queue: what waits.
+        line: where it comes from.
         pump: brings more.
         look: takes in what is there already, without waiting; called before each read. None if that is not wanted.
-
-    Attributes:
-        delivered: how many events were read.
     """
 
-    def __init__(self, queue: EventQueue, *, pump: Pump, look: Callable[[], None] | None) -> None:
+    def __init__(self, queue: EventQueue, line: Line, *, pump: Pump, look: Callable[[], None] | None) -> None:
         self._queue = queue
+        self._line = line
+        # What came together and is being read: it is counted, and can be dropped, only by and by. Never beside a queue.
+        self._ahead = _NOTHING
+        self._ahead_size = 0
+        self._read_ahead = 0
+        self._taken = 0
         self._pump = pump
         self._look = look
         self._is_over = False
         self._error: SignalRError | None = None
-        self.delivered = 0
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
+        if self._ahead and self._line.due > _monotonic():
+            return self._ahead.popleft()
         return self._take(math.inf)
 
     def next(self, timeout: float = math.inf) -> Any:
@@ -88,7 +108,21 @@ class Reader:
     @property
     def received(self) -> int:
         """How many events came."""
-        return self._queue.received
+        return self._queue.received + self._directly
+
+    @property
+    def delivered(self) -> int:
+        """How many events were read."""
+        return self._taken + self._directly
+
+    @property
+    def _directly(self) -> int:
+        return self._read_ahead + self._ahead_size - len(self._ahead)
+
+    @property
+    def wants_all(self) -> bool:
+        """The adapter's side: whether it reads whatever comes, in order."""
+        return self._look is None
 
     @property
     def dropped(self) -> int:
@@ -99,6 +133,13 @@ class Reader:
     def is_full(self) -> bool:
         """The adapter's side: whether nothing more may be put in now."""
         return self._queue.must_wait and not self._is_over
+
+    def recall(self) -> list[Any]:
+        """The adapter's side: give up what came together and has not been read, as if it had not come."""
+        rest = list(self._ahead)
+        self._ahead.clear()
+        self._ahead_size -= len(rest)
+        return rest
 
     def put(self, event: Any) -> None:
         """The adapter's side: one more event."""
@@ -124,14 +165,21 @@ class Reader:
     def _take(self, until: float) -> Any:
         if self._look is not None and not self._is_over:
             self._look()
+        if self._ahead:
+            if self._line.due <= _monotonic():
+                self._line.keep_alive()  # a slow consumer has still to take what the last read brought
+            return self._ahead.popleft()
         while not self._queue:
             if self._is_over:
                 if self._error is None:
                     raise StopIteration
                 raise self._error.with_traceback(None)
-            self._pump(until)
+            if ahead := self._pump(until, self):
+                self._read_ahead += self._ahead_size
+                self._ahead, self._ahead_size = ahead, len(ahead)
+                return ahead.popleft()
         event = self._queue.take()
-        self.delivered += 1
+        self._taken += 1
         return event
 
 
@@ -147,7 +195,7 @@ class Feed(Reader):
 
     Args:
         handle: the machine's handle.
-        queue: as for `Reader`, and so are `pump` and `look`.
+        queue: as for `Reader`, and so are `line`, `pump` and `look`.
         end: ends the subscription.
 
     Attributes:
@@ -158,12 +206,13 @@ class Feed(Reader):
         self,
         handle: Subscription | Call | None,
         queue: EventQueue,
+        line: Line,
         *,
         pump: Pump,
         look: Callable[[], None] | None,
         end: Callable[[], None],
     ) -> None:
-        super().__init__(queue, pump=pump, look=look)
+        super().__init__(queue, line, pump=pump, look=look)
         self.handle = handle
         self._end = end
 
@@ -172,6 +221,7 @@ class Feed(Reader):
 
     def close(self) -> None:
         """End the subscription; what waits in the feed, or still comes, is dropped."""
+        self.recall()
         self._queue.clear()
         if not self._is_over:
             self.finish(None)
@@ -189,7 +239,7 @@ class Events(Reader):
 
     Args:
         waiting: what came for feeds and was not read, which comes first; exceptions are raised.
-        queue: as for `Reader`, and so are `pump` and `look`.
+        queue: as for `Reader`, and so are `line`, `pump` and `look`.
         give_back: called with what still waits when it is closed.
     """
 
@@ -197,12 +247,13 @@ class Events(Reader):
         self,
         waiting: list[Any],
         queue: EventQueue,
+        line: Line,
         *,
         pump: Pump,
         look: Callable[[], None] | None,
         give_back: Callable[[list[Any]], None],
     ) -> None:
-        super().__init__(queue, pump=pump, look=look)
+        super().__init__(queue, line, pump=pump, look=look)
         self._waiting = deque(waiting)
         self._before = sum(not isinstance(each, Exception) for each in waiting)
         self._give_back = give_back
@@ -224,7 +275,7 @@ class Events(Reader):
     @property
     def received(self) -> int:
         """How many events came, or waited in feeds."""
-        return self._before + self._queue.received
+        return self._before + super().received
 
     def take_out(self) -> list[Any]:
         """The adapter's side: all that waits, with an exception where reading would have raised it."""
@@ -238,5 +289,5 @@ class Events(Reader):
         event = self._waiting.popleft()
         if isinstance(event, Exception):
             raise event
-        self.delivered += 1
+        self._taken += 1
         return event

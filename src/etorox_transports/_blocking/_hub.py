@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -18,10 +18,10 @@ from etorox_proto.signalr import (
     ConnectionClosed,
     HubConnection,
     InvocationReceived,
-    ItemReceived,
+    ItemsReceived,
 )
 from etorox_transports._blocking._client import Client, reason_of
-from etorox_transports._blocking._feed import Feed
+from etorox_transports._blocking._feed import Feed, Reader
 from etorox_transports._blocking._line import Opener
 from etorox_transports._blocking._loop import OneConnection
 from etorox_transports._blocking._uploads import Sources
@@ -49,7 +49,7 @@ class Hub(Client[Call | None]):
         self._sources = Sources(connection)
         super().__init__(OneConnection(connection), opener, capacity=capacity, overload=overload)
         queue, look = self._queue(_INVOCATIONS, "drop_oldest", self._pump)
-        self.invocations = Feed(None, queue, pump=self._pump, look=look, end=lambda: None)
+        self.invocations = Feed(None, queue, self._driver, pump=self._pump, look=look, end=lambda: None)
         self._feeds[None] = self.invocations
         self._open(Connected)
 
@@ -141,7 +141,7 @@ class Hub(Client[Call | None]):
             now=time.monotonic(),
         )
         self._sources.add(call.uploads, uploads)
-        feed = Feed(call, queue, pump=self._pump, look=look, end=partial(self._cancel, call))
+        feed = Feed(call, queue, self._driver, pump=self._pump, look=look, end=partial(self._cancel, call))
         self._feeds[call] = feed
         self._driver.commanded()
         return feed
@@ -204,10 +204,15 @@ class Hub(Client[Call | None]):
             self._pump(until)
         return completed
 
+    def _parts(self, reader: Reader, event: Any) -> tuple[Iterable[Any], Callable[[list[Any]], Any]] | None:
+        if type(event) is ItemsReceived and reader is self._feeds.get(event.call):
+            return event.items, partial(ItemsReceived, event.call)
+        return None
+
     def _sort(self, event: Any, *, may_wait: bool) -> None:
         match event:
-            case ItemReceived(call, item):
-                self._put(call, item, event, may_wait=may_wait)
+            case ItemsReceived(call, items):
+                self._put(call, items, partial(ItemsReceived, call), may_wait=may_wait)
             case Completed(call=call):
                 self._sources.explain(event)
                 if call in self._completed:
@@ -216,7 +221,7 @@ class Hub(Client[Call | None]):
                     self._feeds.pop(call).finish(reason_of(event.error))
             case _:
                 assert isinstance(event, InvocationReceived), "it is connected already, and not closed yet"
-                self._put(None, event, event, may_wait=may_wait)
+                self._put(None, [event], lambda _: event, may_wait=may_wait)
 
     def _cancel(self, call: Call) -> None:
         if self._driver.end is None:

@@ -57,7 +57,7 @@ class Source(Protocol):
         """What to do."""
         ...
 
-    def next_event(self) -> Any:
+    def next_batch(self) -> Any:
         """What to tell the application, `Closed` last; None: nothing now."""
         ...
 
@@ -91,7 +91,7 @@ class OneConnection:
         """See `Source`."""
         return self._actions.pop() if self._actions else None
 
-    def next_event(self) -> Any:
+    def next_batch(self) -> Any:
         """See `Source`."""
         return self._events.popleft() if self._events else None
 
@@ -113,17 +113,18 @@ class Driver:
         time_source: the exchange's wall clock in Unix seconds, if it can be asked.
 
     Attributes:
+        due: when `keep_alive` must be called, if nothing is read before.
         end: the last event, once it was taken.
         is_checking_clock: whether the source has just asked for the time, because an attempt was refused.
     """
 
     def __init__(self, source: Source, opener: Opener, time_source: Callable[[], float] | None = None) -> None:
         self._source = source
-        self._next = source.next_event
+        self._next = source.next_batch
         self._opener = opener
         self._time_source = time_source
         self._lines: list[Line] = []
-        self._due = math.inf
+        self.due = math.inf
         self._has_begun = False
         self._is_paused = False
         self._is_closing = False
@@ -131,7 +132,7 @@ class Driver:
         self.is_checking_clock = False
 
     def next_event(self, until: float) -> Any:
-        """The source's next event; None once it is closed.
+        """The source's next event or batch of them; None once it is closed.
 
         Raises:
             TimeoutError: `until` has come and there is none. Opening a stream may take longer.
@@ -148,7 +149,7 @@ class Driver:
             self.end = event
             self.drop()
             return None
-        if self._due <= time.monotonic():
+        if self.due <= time.monotonic():
             self.keep_alive()  # a slow consumer has still to take what the last read brought
         return event
 
@@ -160,7 +161,7 @@ class Driver:
         """
         if self.end is None and self._has_begun:
             self._carefully(self._pause)
-        return self._due
+        return self.due
 
     def commanded(self) -> None:
         """The source was given a command: send what follows from it. What is not begun yet need not."""
@@ -178,7 +179,7 @@ class Driver:
         for line in self._lines:
             line.drop()
         self._lines.clear()
-        self._due = math.inf
+        self.due = math.inf
         self.end = self.end or Closed(None)
 
     # -------------------------------------------------------------------------------------------------- one turn
@@ -191,7 +192,7 @@ class Driver:
             return
         if self._is_paused:
             self._carefully(self._resume)
-        received = self._listen(min(until, self._due) - time.monotonic())
+        received = self._listen(min(until, self.due) - time.monotonic())
         self._carefully(self._tell, received)
 
     def _listen(self, patience: float) -> list[tuple[Line, bytes]]:
@@ -224,7 +225,7 @@ class Driver:
         now = time.monotonic()
         for line in self._lines:
             line.machine.reading_resumed(now)
-        self._due = self._deadline()
+        self.due = self._deadline()
 
     def _say_goodbye(self) -> None:
         self._source.close(now=time.monotonic())
@@ -237,7 +238,7 @@ class Driver:
         if received:
             self._settle()
         # Bytes that had arrived were signs of life, and came first.
-        if self._due <= now:
+        if self.due <= now:
             for line in self._lines:
                 line.machine.handle_timeout(now)
             self._source.handle_timeout(now)
@@ -258,13 +259,13 @@ class Driver:
                     self._source.clock_checked(self._skew(), time.monotonic())
             for line in tuple(self._lines):
                 is_busy = self._drain(line) or is_busy
-        self._due = self._deadline()
+        self.due = self._deadline()
 
     def _drain(self, line: Line) -> bool:
         """Send what a connection has to say and pass its events on; whether there was something."""
         is_busy = line.flush(self._send_timeout(line))
         handle_event, machine, now = self._source.handle_event, line.machine, time.monotonic()
-        while (event := machine.next_event()) is not None:
+        while (event := machine.next_batch()) is not None:
             is_busy = True
             kind = type(event)
             if kind is Dial:

@@ -15,10 +15,14 @@ from typing import Protocol, final
 from etorox_proto import Dial
 from etorox_transports._attempt import dial_failed, new_tls_context
 
-__all__ = ["ByteStream", "SocketStream", "open_socket"]
+__all__ = ["ByteStream", "SocketStream", "TlsStream", "open_socket"]
 
 # As much as one TLS record or a few hundred market events.
 _READ_SIZE = 65_536
+# The most that a TLS record holds.
+_RECORD_SIZE = 16_384
+# How long a peer that does not read may hold up what TLS itself has to say, in seconds.
+_ANSWER_TIMEOUT = 1.0
 
 
 class ByteStream(Protocol):
@@ -55,14 +59,7 @@ class SocketStream:
 
     def send_all(self, data: bytes, timeout: float) -> None:
         """See `ByteStream.send_all`."""
-        until = time.monotonic() + timeout
-        unsent = memoryview(data)
-        while unsent:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")  # also if it was sent drop by drop
-            self._sock.settimeout(left)
-            unsent = unsent[self._sock.send(unsent) :]
+        _send(self._sock, data, time.monotonic() + timeout)
 
     def receive(self, timeout: float) -> bytes:
         """See `ByteStream.receive`."""
@@ -77,6 +74,122 @@ class SocketStream:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
         self._sock.close()
+
+
+@final
+class TlsStream:
+    """A connected socket with TLS, as a `ByteStream`, from its handshake on.
+
+    `ssl.SSLSocket` asks the system for each record twice, for its head and for the rest, and servers send one record
+    for each message. Here one read takes as many records as there are, and TLS finds them in memory.
+
+    Args:
+        sock: connected; it belongs to this object from now on.
+        context: how to verify and what to present.
+        server_name: what to verify.
+        timeout: seconds for the handshake.
+
+    Raises:
+        OSError: the handshake failed (`TimeoutError` included), as with `ssl.SSLContext.wrap_socket`. The socket is
+            left open.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str, timeout: float) -> None:
+        self._sock = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        self._end: OSError | bytes | None = None  # what comes when everything before has been received
+        self._shake_hands(time.monotonic() + timeout)
+
+    def send_all(self, data: bytes, timeout: float) -> None:
+        """See `ByteStream.send_all`."""
+        self._tls.write(data)
+        self._flush(time.monotonic() + timeout)
+
+    def receive(self, timeout: float) -> bytes:
+        """See `ByteStream.receive`."""
+        until = time.monotonic() + timeout
+        while not (data := self._decrypt()):
+            if self._end is not None:
+                if isinstance(self._end, OSError):
+                    raise self._end
+                return self._end
+            self._read(until)
+        return data
+
+    def close(self) -> None:
+        """See `ByteStream.close`."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+        self._sock.close()
+
+    def _shake_hands(self, until: float) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush(until)
+                self._read(until)
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):
+                    self._flush(until)  # the peer is told what was wrong
+                raise
+            else:
+                self._flush(until)
+                return
+
+    def _decrypt(self) -> bytes:
+        """All that has come, as far as records are whole."""
+        records: list[bytes] = []
+        read, length = self._tls.read, 0
+        try:
+            while length < _READ_SIZE and self._end is None:
+                record = read(_RECORD_SIZE)
+                if not record:
+                    self._end = b""
+                records.append(record)
+                length += len(record)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLEOFError:
+            self._end = b""  # the peer hung up without TLS's goodbye, as many do; the WebSocket has one of its own
+        except OSError as error:
+            self._end = error
+        if self._outgoing.pending:
+            self._answer()
+        return b"".join(records)
+
+    def _answer(self) -> None:
+        """TLS itself has something to say, such as a new key or what is wrong."""
+        try:
+            self._flush(time.monotonic() + _ANSWER_TIMEOUT)
+        except OSError as error:
+            self._end = self._end or error
+
+    def _read(self, until: float) -> None:
+        """Wait for bytes of the stream, or its end."""
+        self._sock.settimeout(max(until - time.monotonic(), 0.0))
+        try:
+            data = self._sock.recv(_READ_SIZE)
+        except BlockingIOError:
+            raise TimeoutError from None
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def _flush(self, until: float) -> None:
+        _send(self._sock, self._outgoing.read(), until)
+
+
+def _send(sock: socket.socket, data: bytes, until: float) -> None:
+    unsent = memoryview(data)
+    while unsent:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")  # also if it was sent drop by drop
+        sock.settimeout(left)
+        unsent = unsent[sock.send(unsent) :]
 
 
 def open_socket(dial: Dial, timeout: float, ssl_context: ssl.SSLContext | None = None) -> ByteStream:
@@ -100,8 +213,8 @@ def open_socket(dial: Dial, timeout: float, ssl_context: ssl.SSLContext | None =
         # Pings and subscriptions are small and must not wait for an acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if dial.tls:
-            sock.settimeout(max(until - time.monotonic(), 0.001))
-            sock = (ssl_context or new_tls_context()).wrap_socket(sock, server_hostname=dial.server_name)
+            context = ssl_context or new_tls_context()
+            return TlsStream(sock, context, dial.server_name, max(until - time.monotonic(), 0.001))
     except OSError as error:
         sock.close()
         raise dial_failed(dial, error) from error

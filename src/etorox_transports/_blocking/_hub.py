@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
@@ -184,18 +185,18 @@ class Hub(Client[Call | None]):
         self._connection.complete(invocation_id, result=result, error=error, now=time.monotonic())
         self._driver.commanded()
 
-    def _pump(self, until: float) -> None:
+    def _pump(self, until: float, reader: Reader | None = None) -> deque[Any]:
         """Take one event, and send some of what is uploaded meanwhile."""
         if not self._sources:
-            super()._pump(until)
-            return
+            return super()._pump(until, reader)
         self._sources.send_some()
         self._driver.commanded()
         try:
-            super()._pump(time.monotonic())  # look, and do not wait: there may be more to send
+            return super()._pump(time.monotonic(), reader)  # look, and do not wait: there may be more to send
         except TimeoutError:
             if until <= time.monotonic():
                 raise
+        return deque()
 
     def _wait_for(self, call: Call, until: float) -> Completed:
         while (completed := self._completed[call]) is None:

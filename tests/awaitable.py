@@ -81,6 +81,9 @@ class BlockingHub(BlockingConnection):
     async def complete(self, *arguments: Any, **options: Any) -> None:
         self._native.complete(*arguments, **options)
 
+    async def wait_for_room(self, timeout: float = math.inf) -> None:  # noqa: ASYNC109 - the adapter's own
+        self._native.wait_for_room(timeout)
+
     def stream(self, *arguments: Any, **options: Any) -> BlockingIterator:
         return BlockingIterator(self._native.stream(*arguments, **options))
 

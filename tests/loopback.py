@@ -24,6 +24,7 @@ from etorox_proto.signalr import (
     Closed,
     Connected,
     ConnectionTokens,
+    Resumed,
     ServerConfig,
     ServerConnection,
     ServerEvent,
@@ -303,7 +304,19 @@ class LoopbackServer:
             client.is_hub = client.is_hub or isinstance(event, Connected)
             if isinstance(event, Closed):
                 client.end = event
-            self._answer(client, event)
+            if isinstance(event, Resumed):
+                self._resume(client, event.connection)
+            else:
+                self._answer(client, event)
+
+    def _resume(self, client: Client, machine: ServerConnection) -> None:
+        """The client of this machine, which may have its stream still, has come back on another one."""
+        for other in self.clients:
+            if other.machine is machine:
+                self._drop(other)
+        machine.resume(client.machine, now=time.monotonic())
+        client.machine = machine
+        client.is_hub = True
 
     def _settle(self, client: Client) -> None:
         self._take_events(client)

@@ -20,7 +20,7 @@ class Calculator(LoopbackServer):
     def _answer_call(self, client: Client, event: ServerEvent) -> None:
         now, machine = time.monotonic(), client.machine
         match event:
-            case _ if machine.state is not State.CONNECTED:
+            case _ if machine.state not in {State.CONNECTED, State.RESUMING}:
                 pass  # it came in one piece with a goodbye
             case InvocationReceived(target="add", invocation_id=str(call)):
                 machine.complete(call, result=sum(event.arguments), now=now)

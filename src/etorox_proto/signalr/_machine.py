@@ -101,6 +101,14 @@ class Machine(Generic[Event]):
         """How many bytes are kept until the peer acknowledges them; always 0 unless `is_stateful`."""
         return 0 if self._replay is None else self._replay.held_bytes
 
+    @property
+    def has_room(self) -> bool:
+        """Whether bytes may be added to those that wait to be sent, and to those that wait to be acknowledged."""
+        return (
+            len(self._output) < self._limits.queued_bytes
+            and self.unacknowledged_bytes < self._limits.unacknowledged_bytes
+        )
+
     # ------------------------------------------------------------------------- the world tells the machine
 
     def reading_paused(self, now: float) -> None:
@@ -206,8 +214,8 @@ class Machine(Generic[Event]):
             if self.unacknowledged_bytes >= self._limits.unacknowledged_bytes:
                 raise LocalProtocolError(
                     f"expected fewer than {self._limits.unacknowledged_bytes} bytes that the peer has not acknowledged "
-                    f"(Limits.unacknowledged_bytes), there are {self.unacknowledged_bytes}; wait for the peer, as "
-                    "unacknowledged_bytes tells"
+                    f"(Limits.unacknowledged_bytes), there are {self.unacknowledged_bytes}; wait for the peer until "
+                    "has_room"
                 )
             if len(self._output) + len(record) > allowed:
                 raise LocalProtocolError(

@@ -157,6 +157,22 @@ class Hub:
         self._driver.complete(invocation_id, result, error)
         await self._driver.consumers.backend.checkpoint()
 
+    async def wait_for_room(
+        self,
+        timeout: float = math.inf,  # noqa: ASYNC109 - as in the blocking adapter
+    ) -> None:
+        """Wait until no command is refused because too many bytes wait to be sent, or to be acknowledged.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            TimeoutError: the hub has not taken enough in time.
+            ConnectionFailed: the connection ended.
+            ConnectionClosed: we closed it.
+        """
+        await self._driver.wait_for_room(self._driver.consumers.backend.now() + timeout)
+
     async def close(self) -> None:
         """Say goodbye, wait for the answer for a few seconds at most, close. Calling it again does nothing."""
         await self._driver.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, assert_never, final
 
-from etorox_proto import CallLost, Closed, Dial
+from etorox_proto import CallLost, Closed, ConnectionClosed, Dial
 from etorox_proto.signalr import (
     Call,
     CallCancelled,
@@ -22,7 +22,7 @@ from etorox_transports._async._answers import Answers
 from etorox_transports._async._backend import AsyncOpener, Backend
 from etorox_transports._async._driver import Driver, not_entered
 from etorox_transports._async._feed import Feed, Inbox
-from etorox_transports._async._lane import Lane
+from etorox_transports._async._lane import Lane, wait_until
 from etorox_transports._async._uploads import Items, Producers
 from etorox_transports._queue import Overload
 
@@ -54,6 +54,7 @@ class HubDriver(Driver):
         self._producers: Producers | None = None
         self._streams: dict[Call, Inbox] = {}
         self._answers = Answers(backend, self.settle, lambda call: self.connection.cancel(call, now=backend.now()))
+        self._room = backend.new_event()
         self.invocations = Inbox(self.consumers, _INVOCATIONS, "drop_oldest")
 
     def __repr__(self) -> str:
@@ -150,6 +151,22 @@ class HubDriver(Driver):
         for handle, items in zip(handles, sources, strict=True):
             self._start(partial(self._producers.run, handle, items), "etorox upload")
 
+    async def wait_for_room(self, until: float) -> None:
+        """Wait until what waits for the hub leaves room, or until a time."""
+        connection = self.connection
+        while not (self.has_ended or connection.has_room):
+            self._room = room = self._backend.new_event() if self._room.is_set() else self._room
+            await wait_until(self._backend, room, until)
+            if not room.is_set():
+                raise TimeoutError("the hub has not taken in time what waits for it")
+        if self.has_ended:
+            raise self._ended()
+
+    def _ended(self) -> Exception:
+        if self.error is not None:
+            return self.error.with_traceback(None)
+        return ConnectionClosed("expected an open connection, got one that was closed")
+
     def _cancel(self, call: Call) -> None:
         self.connection.cancel(call, now=self._backend.now())
         self.settle()
@@ -186,6 +203,8 @@ class HubDriver(Driver):
                     self._finish(lane.end(event).error)
                 case _:
                     assert_never(event)
+        if self.has_ended or self.connection.has_room:
+            self._room.set()
         return moved
 
     def _completed(self, completed: Completed) -> None:

@@ -153,6 +153,7 @@ class Lane(Generic[MachineT]):
         while not self.has_ended:
             if self._stream is not None and machine.queued_bytes:
                 await self._send(_SEND_TIMEOUT)
+                self._settle()  # somebody may wait for room
                 continue
             self._wakeup, self._due = backend.new_event(), machine.deadline
             await wait_until(backend, self._wakeup, self._due)
@@ -172,10 +173,17 @@ class Lane(Generic[MachineT]):
         try:
             self._stream = stream = await self._open_stream(dial)
         except Exception as error:  # noqa: BLE001 - of a hook, perhaps
-            self._not_opened = not_opened(dial, error)
+            failed = not_opened(dial, error)
+            if self.machine.state is State.RESUMING:
+                self._broken = failed  # the connection was there, and is lost
+            else:
+                self._not_opened = failed
             self._tell(b"")
             return
+        self._broken = None
         self.machine.stream_opened(self._backend.now())
+        # The stream before may have been lost while it was not read.
+        self.machine.reading_resumed(self._backend.now())
         self._settle()
         while self._dial is None and not self.has_ended:
             if self._must_pause:

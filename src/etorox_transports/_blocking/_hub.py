@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -32,6 +33,8 @@ __all__ = ["Hub"]
 
 # How many of the hub's own calls are kept.
 _INVOCATIONS = 1_000
+# How often to look whether the hub has acknowledged something, in seconds; it does so once a second.
+_LOOK_FOR_ROOM = 0.05
 
 
 @final
@@ -197,6 +200,29 @@ class Hub(Client[Call | None]):
             if until <= time.monotonic():
                 raise
         return deque()
+
+    def wait_for_room(self, timeout: float = math.inf) -> None:
+        """Wait until no command is refused because too many bytes wait to be acknowledged.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            TimeoutError: the hub has not acknowledged enough in time.
+            ConnectionFailed: the connection ended.
+            ConnectionClosed: we closed it.
+        """
+        until = time.monotonic() + timeout
+        while True:
+            if self._driver.end is not None:
+                raise self._end_error or ConnectionClosed("expected an open connection, got one that was closed")
+            if self._connection.has_room:
+                return
+            now = time.monotonic()
+            if until <= now:
+                raise TimeoutError("the hub has not taken in time what waits for it")
+            with contextlib.suppress(TimeoutError):  # an acknowledgement is no event
+                self._pump(min(until, now + _LOOK_FOR_ROOM))
 
     def _wait_for(self, call: Call, until: float) -> Completed:
         while (completed := self._completed[call]) is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from etorox_proto import Closed, ConnectionFailed, Dial
+from etorox_proto.signalr import State
 from etorox_transports._attempt import dial_failed
 from etorox_transports._blocking._sockets import ByteStream
 
@@ -27,7 +28,7 @@ class Line:
     def __init__(self, machine: Any) -> None:
         self.machine = machine
         self._stream: ByteStream | None = None
-        self._broken: OSError | None = None
+        self._broken: Exception | None = None
 
     @property
     def deadline(self) -> float:
@@ -36,13 +37,20 @@ class Line:
         return deadline
 
     def open(self, dial: Dial, opener: Opener, timeout: float) -> Closed | None:
-        """Open another stream; the end of the connection if that fails."""
+        """Open another stream; the end of the connection if that fails, unless the machine tells of the end itself."""
         self.drop()
+        self._broken = None
         try:
             self._stream = opener(dial, timeout)
         except (OSError, ConnectionFailed) as error:
+            failed = dial_failed(dial, error) if isinstance(error, OSError) else error
+            if self.machine.state is State.RESUMING:
+                # The connection was there, and is lost; so are its calls.
+                self._broken = failed
+                self.machine.receive_data(b"", time.monotonic())
+                return None
             self.machine.close(wait=False, now=time.monotonic())
-            return Closed(dial_failed(dial, error) if isinstance(error, OSError) else error)
+            return Closed(failed)
         self.machine.stream_opened(time.monotonic())
         return None
 

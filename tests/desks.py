@@ -25,10 +25,10 @@ from etorox_proto.signalr import (
     Completed,
     Connected,
     InvocationReceived,
-    ServerEvent,
     UploadEnded,
     UploadItemReceived,
 )
+from etorox_transports.blocking import ConnectionEvent
 from loopback import PATIENCE
 
 
@@ -64,7 +64,7 @@ class BlockingDesk(Desk):
         self._totals: dict[tuple[Any, str], tuple[str, int]] = {}
         self._questions: dict[Call, str] = {}
 
-    def __call__(self, connection: Any, event: ServerEvent) -> None:
+    def __call__(self, connection: Any, event: ConnectionEvent) -> None:
         match event:
             case InvocationReceived():
                 self.begun.append(event.target)

@@ -15,9 +15,10 @@ from functools import partial
 from typing import Protocol
 
 from etorox_proto import LocalProtocolError
-from etorox_proto.signalr import ConnectionTokens
+from etorox_proto.signalr import ConnectionTokens, State
 
 __all__ = [
+    "IS_UP",
     "LOGGER",
     "ServeLimits",
     "ServedMachine",
@@ -29,6 +30,9 @@ __all__ = [
 
 LOGGER = logging.getLogger("etorox_transports.server")
 """Where failures of handlers and of accepting are told; they end nothing but what they concern."""
+
+IS_UP = frozenset({State.CONNECTED, State.RESUMING})
+"""While a client takes calls and answers; while it is resuming they wait for its next stream."""
 
 # Of files, buffers or memory: it passes, and until then every attempt to accept fails at once.
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}

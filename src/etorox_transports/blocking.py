@@ -20,7 +20,7 @@ from functools import partial
 from etorox_proto import Credentials, ExchangeConfig, SessionConfig
 from etorox_proto.signalr import HubConfig, HubConnection, ServerConfig
 from etorox_transports._attempt import new_session
-from etorox_transports._blocking._connection import Connection
+from etorox_transports._blocking._connection import Connection, ConnectionEvent
 from etorox_transports._blocking._exchange import Exchange
 from etorox_transports._blocking._feed import Events, Feed, OtherFeedFull
 from etorox_transports._blocking._hub import Hub
@@ -34,6 +34,7 @@ from etorox_transports._serving import ServeLimits
 __all__ = [
     "ByteStream",
     "Connection",
+    "ConnectionEvent",
     "Events",
     "Exchange",
     "Feed",

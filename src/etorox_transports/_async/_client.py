@@ -7,6 +7,7 @@ asked. The stream is driven by a `Pump`; the verbs are in `_connection`, and the
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_never, final
 
@@ -20,20 +21,22 @@ from etorox_proto.signalr import (
     Completed,
     Connected,
     ConnectionClosed,
+    Detached,
     InvocationReceived,
+    Resumed,
     ServerConnection,
-    State,
     UploadEnded,
     UploadItemReceived,
 )
 from etorox_transports._async._answers import Answers
-from etorox_transports._async._backend import Backend
+from etorox_transports._async._backend import Backend, Event
 from etorox_transports._async._connection import Connection, IncomingCall
 from etorox_transports._async._feed import Consumers, Feed, Inbox
+from etorox_transports._async._lane import wait_until
 from etorox_transports._async._listening import SocketStream
 from etorox_transports._async._pump import Pump
 from etorox_transports._errors import UploadFailed
-from etorox_transports._serving import LOGGER, ServeLimits, failure_text
+from etorox_transports._serving import IS_UP, LOGGER, ServeLimits, failure_text
 
 __all__ = ["AsyncHandler", "Client"]
 
@@ -53,6 +56,7 @@ class Client:
         handler: of the application.
         limits: of the server.
         detailed_errors: whether clients are told what a handler raised.
+        find: the client with a machine; for one that comes back on another stream.
 
     Attributes:
         backend: the library.
@@ -70,6 +74,7 @@ class Client:
         *,
         limits: ServeLimits,
         detailed_errors: bool,
+        find: Callable[[ServerConnection], Client | None],
     ) -> None:
         self.backend = backend
         self.machine = machine
@@ -85,17 +90,32 @@ class Client:
         self._uploads: dict[str, Inbox] = {}
         self._answers = Answers(backend, self.settle, lambda call: machine.cancel(call, now=backend.now()))
         self._handling = backend.new_scope()
+        self._find = find
         self._pump: Pump | None = None
+        self._moved = backend.new_event()  # it has ended, lost its stream or got another
+        self._room: Event | None = None
         self._tasks: Any = None
 
     # ---------------------------------------------------------------------------------------------------- its tasks
 
     async def run(self, stream: SocketStream) -> None:
-        """Drive it until the stream is closed and the handler has returned."""
+        """Drive it until it is over and the handler has returned.
+
+        If it loses its stream and may be resumed, only its deadline is kept here; another client's `run` brings it its
+        next stream, and has no connection of its own then.
+        """
         async with self.backend.new_tasks() as self._tasks:
             self._pump = Pump(stream, self.machine, self.settle, self._consumers, self._limits)
             self.backend.start(self._tasks, self._pump.write, "etorox server writer")
             await self._pump.read()
+            while not self.machine.closed:
+                self._moved = self.backend.new_event()
+                has_stream = self._pump is not None and not self._pump.is_over
+                due = math.inf if has_stream else self.machine.deadline
+                await wait_until(self.backend, self._moved, due)
+                if due <= self.backend.now():
+                    self.machine.handle_timeout(self.backend.now())
+                    self.settle()
 
     async def _handle(self) -> None:
         assert self.connection is not None, "the handler is for clients that are connected"
@@ -133,17 +153,30 @@ class Client:
                         call.cancel()
                 case Completed():
                     self._answers.take(event)
+                case Detached():
+                    if self._pump is not None:
+                        self._pump.let_go()
+                    self._moved.set()
+                case Resumed(machine):
+                    self._hand_over(machine)
                 case Closed(error):
                     self._end(error)
                 case _:
                     assert_never(event)
         if self._pump is not None:
             self._pump.nudge()
+        if self._room is not None and (self.machine.has_room or self.machine.closed):
+            self._room.set()
+            self._room = None
 
     async def wait_for_room(self) -> None:
         """Wait until the client has taken enough of what was sent before."""
         assert self._pump is not None, "who sends is connected"
         await self._pump.wait_for_room()
+        while not (self.machine.has_room or self.machine.closed):
+            if self._room is None:
+                self._room = self.backend.new_event()
+            await self._room.wait()
 
     async def invoke(self, call: Callable[[], Call], until: float) -> Any:
         """Make a call and wait for its outcome."""
@@ -160,7 +193,7 @@ class Client:
 
     def left(self, call: IncomingCall) -> None:
         """Whoever worked on that call has done so."""
-        if call.invocation_id in self._pending and self.machine.state is State.CONNECTED:
+        if call.invocation_id in self._pending and self.machine.state in IS_UP:
             with contextlib.suppress(LocalProtocolError):
                 call.answer(msgspec.UNSET, None)
                 return
@@ -174,6 +207,28 @@ class Client:
 
     # ----------------------------------------------------------------------------------------------------- inside
 
+    def _hand_over(self, machine: ServerConnection) -> None:
+        """Our stream is that of a client that was here before. If that has left meanwhile, it is closed."""
+        earlier = self._find(machine)
+        assert self._pump is not None, "what comes back comes on a stream"
+        if earlier is not None and earlier.take_over(self.machine, self._pump):
+            self._pump = None
+
+    def take_over(self, arrival: ServerConnection, pump: Pump) -> bool:
+        """Go on with the stream of that client, which has turned out to be this one; whether it could."""
+        now = self.backend.now()
+        self.machine.receive_data(b"", now)  # it may have its old stream still
+        self.settle()
+        try:
+            self.machine.resume(arrival, now=now)
+        except LocalProtocolError:
+            return False
+        self._pump = pump
+        pump.turn_to(self.machine, self.settle, self._consumers)
+        self._moved.set()
+        self.settle()
+        return True
+
     def _new_call(self, event: InvocationReceived) -> IncomingCall:
         feeds = []
         for stream_id in event.uploads:
@@ -185,7 +240,7 @@ class Client:
         return call
 
     def _answer_failed(self, call: IncomingCall, error: Exception) -> None:
-        if call.invocation_id in self._pending and self.machine.state is State.CONNECTED:
+        if call.invocation_id in self._pending and self.machine.state in IS_UP:
             try:
                 call.answer(msgspec.UNSET, failure_text(call.target, error, detailed=self._detailed_errors))
             except LocalProtocolError:  # the client reads nothing, so that not even this has room
@@ -194,12 +249,13 @@ class Client:
 
     def _log(self, error: Exception, call: IncomingCall | None = None) -> None:
         """Tell of it, unless it only says that the client has left."""
-        if self.machine.state is State.CONNECTED or not _says_closed(error):
+        if self.machine.state in IS_UP or not _says_closed(error):
             LOGGER.error("the handler of %r failed at %r", self.connection, call, exc_info=error)
 
     def _end(self, error: Exception | None) -> None:
         """The connection has ended: nobody wants the answers any more, and the handler is to find its end."""
         self.error = error
+        self._moved.set()
         for call in self._pending.values():
             call.cancel()
         self._pending.clear()

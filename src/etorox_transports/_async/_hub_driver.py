@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, assert_never, final
@@ -153,14 +154,17 @@ class HubDriver(Driver):
 
     async def wait_for_room(self, until: float) -> None:
         """Wait until what waits for the hub leaves room, or until a time."""
+        await self._room_or_end(until)
+        if self.has_ended:
+            raise self._ended()
+
+    async def _room_or_end(self, until: float = math.inf) -> None:
         connection = self.connection
         while not (self.has_ended or connection.has_room):
             self._room = room = self._backend.new_event() if self._room.is_set() else self._room
             await wait_until(self._backend, room, until)
             if not room.is_set():
                 raise TimeoutError("the hub has not taken in time what waits for it")
-        if self.has_ended:
-            raise self._ended()
 
     def _ended(self) -> Exception:
         if self.error is not None:
@@ -176,7 +180,7 @@ class HubDriver(Driver):
     def _begin(self) -> None:
         self._connection = HubConnection(self._config, now=self._backend.now())
         self._lane = Lane(self._connection, self.settle, self.consumers, self._open_stream)
-        self._producers = Producers(self._backend, self._lane, self.settle)
+        self._producers = Producers(self._backend, self._lane, self.settle, self._room_or_end)
         self.settle()
         self._start(self._lane.read, "etorox reader")
         self._start(self._lane.write, "etorox writer")

@@ -2,7 +2,8 @@
 
 The server's counterpart of `Lane`. The writer is the only one that sends, and keeps the machine's deadline; commands
 queue bytes and wake it. Neither task raises, but when it is cancelled. What the machine says is the business of
-`settle`, which is called after every input. The pump and the machine are two things: `machine` may be replaced.
+`settle`, which is called after every input. The pump and the machine are two things: a machine may lose its stream and
+go on with another pump, as stateful reconnect has it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Pump:
 
     Attributes:
         machine: what gets its bytes.
+        is_over: the machine has let the stream go.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Pump:
     ) -> None:
         backend: Backend = consumers.backend
         self.machine = machine
+        self.is_over = False
         self._stream = stream
         self._settle = settle
         self._consumers = consumers
@@ -78,6 +81,21 @@ class Pump:
             self._reading.cancel()
         self._look_for_room()
 
+    def let_go(self) -> None:
+        """The machine goes on without this stream: close it, and tell nobody."""
+        self.is_over = True
+        self._unsent = b""
+        self._wakeup.set()
+        if self._reading is not None:
+            self._reading.cancel()
+        self._look_for_room()
+
+    def turn_to(self, machine: ServerConnection, settle: Callable[[], None], consumers: Consumers) -> None:
+        """Drive another machine on this stream from now on."""
+        self.machine, self._settle, self._consumers = machine, settle, consumers
+        self._heard_at = self._backend.now()
+        self._wakeup.set()
+
     @property
     def has_room(self) -> bool:
         """Whether more may be sent without waiting."""
@@ -86,7 +104,7 @@ class Pump:
     async def wait_for_room(self) -> None:
         """Wait until more may be sent, or the machine has ended; let others run in any case."""
         await self._backend.checkpoint()
-        while not self.has_room and not self.machine.closed:
+        while not (self.has_room or self.machine.closed or self.is_over):
             if self._room is None:
                 self._room = self._backend.new_event()
             await self._room.wait()
@@ -96,7 +114,7 @@ class Pump:
     async def read(self) -> None:
         """The reader: it returns when everything is over, and has then closed the stream."""
         try:
-            while not self.machine.closed:
+            while not (self.machine.closed or self.is_over):
                 if self._must_pause:
                     await self._pause()
                     continue
@@ -104,11 +122,13 @@ class Pump:
                 with self._backend.new_scope() as self._reading:
                     data = await self._receive()
                 self._reading = None
-                if data is not None and not self.machine.closed:
+                if data is not None and not (self.machine.closed or self.is_over):
                     self._heard_at = self._backend.now()
                     self._tell(data)
                     if not data:
                         return
+            if self.is_over:
+                return
             await self._is_flushed.wait()
             with self._backend.new_scope(deadline=self._backend.now() + _LINGER), contextlib.suppress(Exception):
                 await self._stream.send_eof()
@@ -119,18 +139,18 @@ class Pump:
 
     async def write(self) -> None:
         """The writer: run it beside `read`."""
-        machine, backend = self.machine, self._backend
-        while not machine.closed:
-            if self._unsent or machine.queued_bytes:
+        backend = self._backend
+        while not (self.machine.closed or self.is_over):
+            if self._unsent or self.machine.queued_bytes:
                 await self._send(self._limits.send_timeout)
                 continue
-            self._wakeup, self._due = backend.new_event(), min(machine.deadline, self._idle_at)
+            self._wakeup, self._due = backend.new_event(), min(self.machine.deadline, self._idle_at)
             await wait_until(backend, self._wakeup, self._due)
             if self._due <= backend.now():
                 await let_readers_go_first(backend)
                 self._keep_time(backend.now())
         until = backend.now() + _LAST_SEND_TIMEOUT
-        while (self._unsent or machine.queued_bytes) and backend.now() < until:
+        while not self.is_over and (self._unsent or self.machine.queued_bytes) and backend.now() < until:
             await self._send(until - backend.now())
         self._is_flushed.set()
 
@@ -166,7 +186,7 @@ class Pump:
     async def _pause(self) -> None:
         self.machine.reading_paused(self._backend.now())
         self._is_paused = True
-        while self._must_pause:
+        while self._must_pause and not self.is_over:
             with self._backend.new_scope() as self._reading:
                 if self._consumers.is_full:
                     await self._consumers.wait_for_room()
@@ -199,7 +219,7 @@ class Pump:
         self._look_for_room()
 
     def _look_for_room(self) -> None:
-        if self._room is not None and (self.has_room or self.machine.closed):
+        if self._room is not None and (self.has_room or self.machine.closed or self.is_over):
             self._room.set()
             self._room = None
 

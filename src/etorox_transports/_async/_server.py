@@ -156,9 +156,19 @@ class Server:
     def _welcome(self, stream: SocketStream) -> None:
         backend = self._backend
         machine = ServerConnection(self._config, tokens=self._tokens, now=backend.now())
-        client = Client(backend, machine, self._handler, limits=self._limits, detailed_errors=self._detailed_errors)
+        client = Client(
+            backend,
+            machine,
+            self._handler,
+            limits=self._limits,
+            detailed_errors=self._detailed_errors,
+            find=self._find,
+        )
         self._clients[client] = scope = backend.new_scope()
         backend.start(self._tasks, partial(self._serve, client, stream, scope), "etorox server stream")
+
+    def _find(self, machine: ServerConnection) -> Client | None:
+        return next((client for client in self._clients if client.machine is machine), None)
 
     async def _serve(self, client: Client, stream: SocketStream, scope: Scope) -> None:
         """One client, from its first byte to its last."""
@@ -172,6 +182,7 @@ class Server:
                 closing.cancel()
                 await stream.aclose()
             client.machine.receive_data(b"", self._backend.now())
+            client.machine.close(now=self._backend.now())  # nobody is there who could resume it
             client.settle()
             del self._clients[client]
             self._acceptance.look_for_room()

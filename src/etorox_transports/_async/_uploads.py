@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, final
 
 from etorox_proto import ConnectionClosed
@@ -26,13 +26,21 @@ class Producers:
         backend: the library.
         lane: the connection, and its stream.
         settle: to be called after a command.
+        wait_for_room: waits until the machine takes more, or has ended.
     """
 
-    def __init__(self, backend: Backend, lane: Lane[HubConnection], settle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        lane: Lane[HubConnection],
+        settle: Callable[[], None],
+        wait_for_room: Callable[[], Awaitable[None]],
+    ) -> None:
         self._backend = backend
         self._lane = lane
         self._connection = lane.machine
         self._settle = settle
+        self._wait_for_room = wait_for_room
         self._scopes: dict[Upload, Scope] = {}
         self._failures = UploadFailures()
 
@@ -46,6 +54,7 @@ class Producers:
                 async with contextlib.aclosing(_each(items)) as each:
                     async for item in each:
                         await self._lane.wait_for_room(UPLOAD_ROOM)
+                        await self._wait_for_room()
                         if not connection.send_item(upload, item, now=backend.now()):
                             return
                         self._settle()

@@ -17,18 +17,23 @@ from etorox_proto.signalr import (
     Call,
     CancelReceived,
     Closed,
+    Completed,
+    Connected,
     ConnectionClosed,
     InvocationReceived,
     LocalProtocolError,
     ServerConnection,
-    ServerEvent,
-    State,
     UploadEnded,
     UploadItemReceived,
 )
-from etorox_transports._serving import LOGGER, failure_text
+from etorox_transports._serving import IS_UP, LOGGER, failure_text
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "ConnectionEvent"]
+
+ConnectionEvent = (
+    Connected | InvocationReceived | CancelReceived | UploadItemReceived | UploadEnded | Completed | Closed
+)
+"""What a client does that its handler is told; of the streams that come and go below it hears nothing."""
 
 # How many items a stream gives before others get their turn.
 _FAIR_SHARE = 64
@@ -137,9 +142,9 @@ class Connection:
     @property
     def is_producing(self) -> bool:
         """The server's side: whether there is a stream of `send_items`, and room for its next item."""
-        return bool(self._producers) and self._machine.queued_bytes <= self._room
+        return bool(self._producers) and self._machine.queued_bytes <= self._room and self._machine.has_room
 
-    def take(self, event: ServerEvent) -> bool:
+    def take(self, event: ConnectionEvent) -> bool:
         """The server's side: note an event; whether the handler is to be told."""
         match event:
             case InvocationReceived(invocation_id=str(invocation_id)):
@@ -175,9 +180,9 @@ class Connection:
             except Exception as error:  # noqa: BLE001 - of the application's generator
                 self.fail(self._calls.get(invocation_id), error)
 
-    def fail(self, event: ServerEvent | None, error: Exception) -> None:
+    def fail(self, event: ConnectionEvent | None, error: Exception) -> None:
         """The server's side: the handler raised this at that event. The call concerned is answered with an error."""
-        if self._machine.state is not State.CONNECTED:
+        if self._machine.state not in IS_UP:
             if not isinstance(error, ConnectionClosed):
                 LOGGER.error("the handler of %r failed", self, exc_info=error)
             return

@@ -19,14 +19,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, final
 
 from etorox_proto import LocalProtocolError
-from etorox_proto.signalr import Closed, Connected, ServerConfig, ServerConnection, ServerEvent
-from etorox_transports._blocking._connection import Connection
+from etorox_proto.signalr import Closed, Connected, Detached, Resumed, ServerConfig, ServerConnection
+from etorox_transports._blocking._connection import Connection, ConnectionEvent
 from etorox_transports._blocking._streams import Stream, StreamLoop
 from etorox_transports._serving import ServeLimits, new_tokens, open_listener
 
 __all__ = ["Handler", "Server"]
 
-Handler = Callable[[Connection, ServerEvent], object]
+Handler = Callable[[Connection, ConnectionEvent], object]
 """What a blocking server calls with each event of each connection: `Connected` first, `Closed` last."""
 
 T = TypeVar("T")
@@ -88,7 +88,8 @@ class Server:
         self._detailed_errors = detailed_errors
         self._tokens = new_tokens()
         self._connections: dict[Connection, None] = {}
-        self._events: deque[tuple[Connection, ServerEvent]] = deque()
+        self._detached: dict[Connection, None] = {}  # those that wait for another stream
+        self._events: deque[tuple[Connection, ConnectionEvent]] = deque()
         self._asked: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._thread: threading.Thread | None = None
         self._is_stopping = False
@@ -146,13 +147,13 @@ class Server:
         self._loop.wake()
         return done.result()
 
-    def __iter__(self) -> Iterator[tuple[Connection, ServerEvent]]:
+    def __iter__(self) -> Iterator[tuple[Connection, ConnectionEvent]]:
         return self
 
-    def __next__(self) -> tuple[Connection, ServerEvent]:
+    def __next__(self) -> tuple[Connection, ConnectionEvent]:
         return self.next()
 
-    def next(self, timeout: float = math.inf) -> tuple[Connection, ServerEvent]:
+    def next(self, timeout: float = math.inf) -> tuple[Connection, ConnectionEvent]:
         """The next event of any connection, and which one's.
 
         Args:
@@ -207,6 +208,9 @@ class Server:
         for stream in self._loop.streams:
             stream.machine.close(allow_reconnect=True, now=now)
             self._settle(stream)
+        for connection in list(self._detached):
+            connection.machine.close(allow_reconnect=True, now=now)
+            self._take(connection)
         until = now + self._limits.shutdown_timeout
         while self._loop.streams and time.monotonic() < until:
             self._tell_all()
@@ -217,7 +221,12 @@ class Server:
     def _turn(self, until: float) -> None:
         for stream in self._loop.streams:
             stream.produce()
-        self._loop.turn(until)
+        self._loop.turn(min([until, *(connection.machine.deadline for connection in self._detached)]))
+        now = time.monotonic()
+        for connection in list(self._detached):
+            if connection.machine.deadline <= now:
+                connection.machine.handle_timeout(now)
+                self._take(connection)
 
     def _do_what_was_asked(self) -> None:
         while self._asked:
@@ -233,7 +242,7 @@ class Server:
             if self._handler is not None:
                 self._tell(self._handler, connection, event)
 
-    def _tell(self, handler: Handler, connection: Connection, event: ServerEvent) -> None:
+    def _tell(self, handler: Handler, connection: Connection, event: ConnectionEvent) -> None:
         try:
             handler(connection, event)
         except Exception as error:  # noqa: BLE001 - it ends what it concerns, and nothing else
@@ -243,18 +252,56 @@ class Server:
         machine = ServerConnection(self._config, tokens=self._tokens, now=now)
         return _ClientStream(sock, machine, now, self._limits.room)
 
+    # ------------------------------------------------------------------------------------------- what they say
+
     def _settle(self, stream: _ClientStream) -> None:
         """Take what its machine has to say."""
         while (event := stream.machine.next_event()) is not None:
-            if isinstance(event, Connected):
-                stream.connection = Connection(
-                    stream.machine, room=self._limits.room, detailed_errors=self._detailed_errors
-                )
-                self._connections[stream.connection] = None
-            connection = stream.connection
-            if connection is None:
-                continue  # it negotiated and no more, or came to nothing
-            if isinstance(event, Closed):
-                self._connections.pop(connection, None)
-            if connection.take(event):
-                self._events.append((connection, event))
+            match event:
+                case Connected():
+                    stream.connection = Connection(
+                        stream.machine, room=self._limits.room, detailed_errors=self._detailed_errors
+                    )
+                    self._connections[stream.connection] = None
+                    self._note(stream.connection, event)
+                case Detached():
+                    self._loop.drop(stream)
+                    if stream.connection is not None:
+                        self._detached[stream.connection] = None
+                case Resumed(machine):
+                    self._hand_over(stream, machine)
+                case _ if stream.connection is not None:
+                    self._note(stream.connection, event)
+                case _:
+                    pass  # it negotiated and no more, or came to nothing
+
+    def _take(self, connection: Connection) -> None:
+        """Take what the machine of a connection without a stream has to say."""
+        while (event := connection.machine.next_event()) is not None:
+            if not isinstance(event, Detached | Resumed):
+                self._note(connection, event)
+
+    def _note(self, connection: Connection, event: ConnectionEvent) -> None:
+        if isinstance(event, Closed):
+            self._connections.pop(connection, None)
+            self._detached.pop(connection, None)
+        if connection.take(event):
+            self._events.append((connection, event))
+
+    def _hand_over(self, stream: _ClientStream, machine: ServerConnection) -> None:
+        """A client has come back on this stream. If its connection is over meanwhile, the stream is closed."""
+        now = time.monotonic()
+        machine.receive_data(b"", now)  # it may have its old stream still
+        for old in self._loop.streams:
+            if old.machine is machine:
+                self._settle(old)
+        connection = next((each for each in self._connections if each.machine is machine), None)
+        if connection is None:
+            return
+        self._take(connection)
+        try:
+            machine.resume(stream.machine, now=now)
+        except LocalProtocolError:
+            return
+        self._detached.pop(connection, None)
+        stream.machine, stream.connection, stream.is_read = machine, connection, True

@@ -59,7 +59,7 @@ class Sources:
     def _send_some_of(self, upload: Upload, items: Iterator[Any]) -> bool:
         connection, failure = self._connection, None
         for _ in range(_AT_ONCE):
-            if connection.queued_bytes > UPLOAD_ROOM:
+            if connection.queued_bytes > UPLOAD_ROOM or not connection.has_room:
                 return False
             try:
                 if not connection.send_item(upload, next(items), now=time.monotonic()):

@@ -193,8 +193,14 @@ class Capture:
         found = [each for each in self.streams if self._first(each).startswith(b"POST ")]
         return found[0] if found else None
 
-    def websocket(self) -> tuple[Head, Head, list[Turn]]:
-        """The WebSocket's stream: the two heads of its opening, and what followed them."""
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the server agreed to compress messages; not all of them were."""
+        _, response, _ = self.websocket()
+        return "sec-websocket-extensions" in response.headers
+
+    def websocket(self, *, as_it_travelled: bool = False) -> tuple[Head, Head, list[Turn]]:
+        """The WebSocket's stream: the two heads of its opening, and what followed them; compressed if asked for."""
         readers = {True: FrameReader(), False: FrameReader()}
         heads: dict[bool, Head] = {}
         raw: list[Turn] = []
@@ -204,7 +210,7 @@ class Capture:
                 heads[chunk.from_client], data = split_head(data)
             frames = tuple(readers[chunk.from_client].feed(data))
             raw.append(Turn(chunk.time, chunk.from_client, data, frames, end=not chunk.data))
-        for from_client in (True, False):
+        for from_client in () if as_it_travelled else (True, False):
             if any(frame.compressed for turn in raw if turn.from_client is from_client for frame in turn.frames):
                 raw = [_uncompressed(turn) if turn.from_client is from_client else turn for turn in raw]
         return heads[True], heads[False], raw

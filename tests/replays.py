@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import plain_msgpack
@@ -178,8 +179,8 @@ def negotiated(capture: Capture) -> Message:
     return response
 
 
-def fitting(acceptance: bytes, request: Head) -> bytes:
-    """A captured answer to a WebSocket request, but for this one's key, and without the extension nobody asked for."""
+def fitting(acceptance: bytes, request: Head, *, compressed: bool = False) -> bytes:
+    """A captured answer to a WebSocket request, but for this one's key; without the extension unless asked for."""
     digest = hashlib.sha1(
         request.headers["sec-websocket-key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
     ).digest()
@@ -188,7 +189,7 @@ def fitting(acceptance: bytes, request: Head) -> bytes:
     lines = [
         fits if line.lower().startswith(b"sec-websocket-accept:") else line
         for line in head.split(b"\r\n")
-        if not line.lower().startswith(b"sec-websocket-extensions:")
+        if compressed or not line.lower().startswith(b"sec-websocket-extensions:")
     ]
     return b"\r\n".join(lines) + separator + rest
 
@@ -200,6 +201,7 @@ class Replay:
         capture: the session.
         pieces: how the bytes of one turn are cut.
         bursts: whether the server's turns between two of the client's come as one, at a clock that stands still.
+        compressed: whether compression is asked for, and the server's frames come as they travelled.
 
     Attributes:
         connection: after its end.
@@ -211,8 +213,15 @@ class Replay:
         close_codes: of the WebSocket close frames that left.
     """
 
-    def __init__(self, capture: Capture, *, pieces: Callable[[bytes], list[bytes]], bursts: bool = False) -> None:
-        _, response, turns = capture.websocket()
+    def __init__(
+        self,
+        capture: Capture,
+        *,
+        pieces: Callable[[bytes], list[bytes]],
+        bursts: bool = False,
+        compressed: bool = False,
+    ) -> None:
+        _, response, turns = capture.websocket(as_it_travelled=compressed)
         asked = commands(turns)
         ids = [
             # Every client draws the ids of a call's uploads before its own.
@@ -232,10 +241,11 @@ class Replay:
         self.requests: list[Head] = []
         self.sent: list[tuple[float, Message]] = []
         self.close_codes: list[int] = []
-        self.connection = HubConnection(self._config(capture), now=0, ids=ids)
+        config = replace(self._config(capture), compression=compressed)
+        self.connection = HubConnection(config, now=0, ids=ids)
         self._drain()
         self._open(capture, bursts=bursts)
-        head = fitting(response.raw, self.requests[-1])
+        head = fitting(response.raw, self.requests[-1], compressed=compressed)
         waiting: list[Message] = []
         burst = b""
         for index, turn in enumerate(turns):

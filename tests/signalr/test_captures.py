@@ -189,6 +189,28 @@ def test_chunks_do_not_matter(capture: Capture) -> None:
         assert replay.connection.ignored == expected.connection.ignored
 
 
+# --------------------------------------------------------------------------------------------------- compression
+
+
+@each({name: capture for name, capture in SESSIONS.items() if capture.is_compressed})
+def test_compressed_sessions_replay_as_they_travelled(capture: Capture) -> None:
+    expected = Replay(capture, pieces=whole)
+    for cut in (whole, bytewise):
+        replay = Replay(capture, pieces=cut, compressed=True)
+        assert replay.connection.is_compressed
+        assert replay.told == expected.told
+        assert [message for _, message in replay.sent] == [message for _, message in expected.sent]
+
+
+def test_compression_is_not_left_out() -> None:
+    agreed = [capture for capture in SESSIONS.values() if capture.is_compressed]
+    used = [
+        {turn.from_client for turn in turns for frame in turn.frames if frame.compressed}
+        for _, _, turns in (capture.websocket() for capture in agreed)
+    ]
+    assert (len(agreed), used.count({False}), used.count({True})) == (11, 5, 2)
+
+
 # ------------------------------------------------------------------------------------- the other transports
 
 

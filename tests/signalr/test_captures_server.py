@@ -60,10 +60,19 @@ class Stream:
         body: what followed the head, where it was no WebSocket.
         events: reported so far.
         sent: the `contents` of its frames, in order, each with its time.
+        compression: whether it agrees to compress, and its client's frames come as they travelled.
     """
 
-    def __init__(self, tokens: ConnectionTokens, cut: Callable[[bytes], list[bytes]] = WAYS["whole"]) -> None:
-        self.server = ServerConnection(ServerConfig(serves="/streams/v1/KEY/signalr".__eq__), tokens=tokens, now=0)
+    def __init__(
+        self,
+        tokens: ConnectionTokens,
+        cut: Callable[[bytes], list[bytes]] = WAYS["whole"],
+        *,
+        compression: bool = False,
+    ) -> None:
+        config = ServerConfig(serves="/streams/v1/KEY/signalr".__eq__, compression=compression)
+        self.server = ServerConnection(config, tokens=tokens, now=0)
+        self.compression = compression
         self.now = 0.0
         self._cut = cut
         self._frames: FrameReader | None = None
@@ -138,7 +147,7 @@ def negotiate(capture: Capture, tokens: ConnectionTokens) -> None:
 
 def play(capture: Capture, stream: Stream, application: Callable[[Stream, Message], None]) -> None:
     """Feed the client's turns; show the server's captured messages to the application when their time comes."""
-    request, _, turns = capture.websocket()
+    request, _, turns = capture.websocket(as_it_travelled=stream.compression)
     stream.feed(request.raw)
     for turn in turns:
         stream.advance(turn.time)
@@ -330,6 +339,25 @@ def test_strange_clients_are_answered_as_by_the_captured_server(
     assert isinstance(last, Closed)
     assert type(last.error).__name__ == ENDINGS.get(session, "NoneType")
     assert len(tokens) == 0
+
+
+@pytest.mark.parametrize("cut", WAYS.values(), ids=list(WAYS))
+@each([capture for capture in SESSIONS if capture.is_compressed])
+def test_compressed_sessions_are_served_as_they_travelled(
+    capture: Capture, cut: Callable[[bytes], list[bytes]]
+) -> None:
+    streams = []
+    for compression in (False, True):
+        tokens = tokens_for(capture)
+        negotiate(capture, tokens)
+        stream = Stream(tokens, cut, compression=compression)
+        play(capture, stream, scripted)
+        assert stream.server.is_compressed == compression
+        streams.append(stream)
+    plain, compressed = streams
+    assert compressed.events[:-1] == plain.events[:-1]
+    assert repr(compressed.events[-1]) == repr(plain.events[-1])
+    assert compressed.sent == plain.sent
 
 
 def test_no_capture_is_left_out() -> None:

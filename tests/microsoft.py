@@ -293,8 +293,11 @@ class ChromiumRuntime(Runtime):
         self._server = _page_server(files, self._commands, self._take)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
+        # It ends when this pipe is closed, so also when the tests are killed.
+        in_a_pipe = ["sh", "-c", 'exec "$@" 3<&0 4>/dev/null', "sh", program, "--remote-debugging-pipe"]
         self._process = subprocess.Popen(
-            [program, *_FLAGS, f"--user-data-dir={profile}", f"{self.origin}/page"],
+            [*in_a_pipe, *_FLAGS, f"--user-data-dir={profile}", f"{self.origin}/page"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -309,10 +312,13 @@ class ChromiumRuntime(Runtime):
         self._commands.put(command)
 
     def _end(self) -> None:
-        # The browser's processes are one group of their own.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(PATIENCE)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)  # its processes are a group of their own
+            self._process.wait(PATIENCE)
         self._server.shutdown()
         self._thread.join(PATIENCE)
         self._server.server_close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, final
 
 import msgspec
@@ -48,12 +48,16 @@ class Connection:
 
     Args:
         machine: the server's side of the connection.
+        changed: called with the connection after each command.
         room: how many bytes may wait before a stream of `send_items` does.
         detailed_errors: whether clients are told what a handler raised.
     """
 
-    def __init__(self, machine: ServerConnection, *, room: int, detailed_errors: bool) -> None:
+    def __init__(
+        self, machine: ServerConnection, changed: Callable[[Connection], None], *, room: int, detailed_errors: bool
+    ) -> None:
         self._machine = machine
+        self._changed = changed
         self._room = room
         self._detailed_errors = detailed_errors
         self._calls: dict[str, InvocationReceived] = {}  # those that await an answer
@@ -101,6 +105,7 @@ class Connection:
         """Answer a call, or end a stream; see `ServerConnection.complete`."""
         self._machine.complete(invocation_id, result=result, error=error, now=time.monotonic())
         self._answered(invocation_id)
+        self._changed(self)
 
     def send_item(self, invocation_id: str, item: Any) -> None:
         """Send the next item of a stream.
@@ -108,6 +113,7 @@ class Connection:
         Nothing here waits for room: too much is refused, with `LocalProtocolError`. `send_items` is for long streams.
         """
         self._machine.send_item(invocation_id, item, now=time.monotonic())
+        self._changed(self)
 
     def send_items(self, invocation_id: str, items: Iterable[Any]) -> None:
         """Send all of these, and then complete the stream; the next is asked for when the client has room for it.
@@ -118,26 +124,37 @@ class Connection:
         if invocation_id not in self._calls or not self._calls[invocation_id].streaming:
             raise LocalProtocolError(f"expected the id of a stream that awaits its completion, got {invocation_id!r}")
         self._producers[invocation_id] = iter(items)
+        self._changed(self)
 
     def send(self, target: str, *arguments: Any, headers: Mapping[str, str] | None = None) -> None:
         """Call a method of the client's without asking for an answer."""
         self._machine.send(target, arguments, headers=headers, now=time.monotonic())
+        self._changed(self)
 
     def invoke(
         self, target: str, *arguments: Any, result_type: Any = Any, headers: Mapping[str, str] | None = None
     ) -> Call:
         """Ask a method of the client's for its result, which comes as the event `Completed` of this call."""
-        return self._machine.invoke(target, arguments, result_type=result_type, headers=headers, now=time.monotonic())
+        call = self._machine.invoke(target, arguments, result_type=result_type, headers=headers, now=time.monotonic())
+        self._changed(self)
+        return call
 
     def cancel(self, call: Call) -> None:
         """Stop waiting for the result of that call; its `Completed` comes at once."""
         self._machine.cancel(call, now=time.monotonic())
+        self._changed(self)
 
     def close(self, *, error: str | None = None, allow_reconnect: bool = False) -> None:
         """Say goodbye; `Closed` is the last event. Calling it again does nothing."""
         self._machine.close(error=error, allow_reconnect=allow_reconnect, now=time.monotonic())
+        self._changed(self)
 
     # --------------------------------------------------------------------------------------- the server's side
+
+    @property
+    def has_streams(self) -> bool:
+        """The server's side: whether there is a stream of `send_items`."""
+        return bool(self._producers)
 
     @property
     def is_producing(self) -> bool:

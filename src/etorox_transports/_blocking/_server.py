@@ -40,16 +40,6 @@ class _ClientStream(Stream[ServerConnection]):
         self.connection: Connection | None = None
         self._room = room
 
-    @property
-    def deadline(self) -> float:
-        """Something is due at once where there is room for more of a stream that is being made."""
-        return -math.inf if self._has_production else super().deadline
-
-    def produce(self) -> None:
-        """Have more of the streams made, if there is room."""
-        if self.connection is not None and self._has_production:
-            self.connection.produce()
-
     def wants(self, now: float) -> int:
         """A client that does not take our answers is not asked for more."""
         has_room = self.waiting_bytes <= self._room
@@ -57,10 +47,6 @@ class _ClientStream(Stream[ServerConnection]):
             self.is_read = has_room
             (self.machine.reading_resumed if has_room else self.machine.reading_paused)(now)
         return super().wants(now)
-
-    @property
-    def _has_production(self) -> bool:
-        return self.connection is not None and self.connection.is_producing and not self.unsent
 
 
 @final
@@ -87,8 +73,8 @@ class Server:
         self._limits = limits
         self._detailed_errors = detailed_errors
         self._tokens = new_tokens()
-        self._connections: dict[Connection, None] = {}
-        self._detached: dict[Connection, None] = {}  # those that wait for another stream
+        self._streams: dict[Connection, _ClientStream | None] = {}  # None: it waits for another one
+        self._producing: dict[Connection, None] = {}
         self._events: deque[tuple[Connection, ConnectionEvent]] = deque()
         self._asked: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._thread: threading.Thread | None = None
@@ -101,7 +87,7 @@ class Server:
         )
 
     def __repr__(self) -> str:
-        return f"<Server at port {self._port}: {len(self._connections)} connections>"
+        return f"<Server at port {self._port}: {len(self._streams)} connections>"
 
     @property
     def port(self) -> int:
@@ -111,7 +97,7 @@ class Server:
     @property
     def connections(self) -> list[Connection]:
         """The clients that are connected, oldest first; for a broadcast, say."""
-        return list(self._connections)
+        return list(self._streams)
 
     # -------------------------------------------------------------------------------------------------- running
 
@@ -208,8 +194,9 @@ class Server:
         for stream in self._loop.streams:
             stream.machine.close(allow_reconnect=True, now=now)
             self._settle(stream)
-        for connection in list(self._detached):
-            connection.machine.close(allow_reconnect=True, now=now)
+            self._loop.touch(stream)
+        for connection in self._detached():
+            connection.close(allow_reconnect=True)
             self._take(connection)
         until = now + self._limits.shutdown_timeout
         while self._loop.streams and time.monotonic() < until:
@@ -219,14 +206,33 @@ class Server:
     # -------------------------------------------------------------------------------------------------- one turn
 
     def _turn(self, until: float) -> None:
-        for stream in self._loop.streams:
-            stream.produce()
-        self._loop.turn(min([until, *(connection.machine.deadline for connection in self._detached)]))
+        for connection in list(self._producing):
+            if self._may_produce(connection):
+                connection.produce()
+            if not connection.has_streams:
+                del self._producing[connection]
+        self._loop.flush()
+        detached = self._detached()
+        until = min([until, *(connection.machine.deadline for connection in detached)])
+        self._loop.turn(0.0 if any(map(self._may_produce, self._producing)) else until)
         now = time.monotonic()
-        for connection in list(self._detached):
-            if connection.machine.deadline <= now:
+        for connection in detached:
+            if connection.machine.deadline <= now and self._streams.get(connection) is None:
                 connection.machine.handle_timeout(now)
                 self._take(connection)
+
+    def _may_produce(self, connection: Connection) -> bool:
+        """Whether there is a stream of `send_items`, and room for its next item."""
+        stream = self._streams.get(connection)
+        return connection.is_producing and stream is not None and not stream.unsent
+
+    def _changed(self, connection: Connection) -> None:
+        """It was given a command."""
+        stream = self._streams.get(connection)
+        if stream is not None:
+            self._loop.touch(stream)
+        if connection.has_streams:
+            self._producing[connection] = None
 
     def _do_what_was_asked(self) -> None:
         while self._asked:
@@ -259,15 +265,18 @@ class Server:
         while (event := stream.machine.next_event()) is not None:
             match event:
                 case Connected():
-                    stream.connection = Connection(
-                        stream.machine, room=self._limits.room, detailed_errors=self._detailed_errors
+                    stream.connection = connection = Connection(
+                        stream.machine,
+                        self._changed,
+                        room=self._limits.room,
+                        detailed_errors=self._detailed_errors,
                     )
-                    self._connections[stream.connection] = None
-                    self._note(stream.connection, event)
+                    self._streams[connection] = stream
+                    self._note(connection, event)
                 case Detached():
                     self._loop.drop(stream)
                     if stream.connection is not None:
-                        self._detached[stream.connection] = None
+                        self._streams[stream.connection] = None
                 case Resumed(machine):
                     self._hand_over(stream, machine)
                 case _ if stream.connection is not None:
@@ -283,25 +292,27 @@ class Server:
 
     def _note(self, connection: Connection, event: ConnectionEvent) -> None:
         if isinstance(event, Closed):
-            self._connections.pop(connection, None)
-            self._detached.pop(connection, None)
+            self._streams.pop(connection, None)
         if connection.take(event):
             self._events.append((connection, event))
 
+    def _detached(self) -> list[Connection]:
+        return [connection for connection, stream in self._streams.items() if stream is None]
+
     def _hand_over(self, stream: _ClientStream, machine: ServerConnection) -> None:
         """A client has come back on this stream. If its connection is over meanwhile, the stream is closed."""
-        now = time.monotonic()
-        machine.receive_data(b"", now)  # it may have its old stream still
-        for old in self._loop.streams:
-            if old.machine is machine:
-                self._settle(old)
-        connection = next((each for each in self._connections if each.machine is machine), None)
+        connection = next((each for each in self._streams if each.machine is machine), None)
         if connection is None:
             return
+        now = time.monotonic()
+        machine.receive_data(b"", now)  # it may have its old stream still
+        if (old := self._streams[connection]) is not None:
+            self._settle(old)
         self._take(connection)
         try:
             machine.resume(stream.machine, now=now)
         except LocalProtocolError:
             return
-        self._detached.pop(connection, None)
+        self._streams[connection] = stream
         stream.machine, stream.connection, stream.is_read = machine, connection, True
+        self._loop.touch(stream)

@@ -1,13 +1,16 @@
 """`StreamLoop`: a listening socket and the byte streams of its clients, in one thread, over a selector.
 
 It accepts, reads, writes and keeps time for any kind of `ServedMachine`, and knows nothing of what they say: after
-every input it calls `settle`, which takes the machine's events. `_server` serves SignalR with it, and the command's
-`SimulatorHost` the embedded exchange. A stream and its machine are two things: `Stream.machine` may be replaced.
+every input it calls `settle`, which takes the machine's events; whoever gives a machine a command says `touch`.
+`_server` serves SignalR with it, and the command's `SimulatorHost` the embedded exchange. A stream and its machine are
+two things: `Stream.machine` may be replaced. A turn costs as much as has happened, however many streams are quiet.
 """
 
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import math
 import selectors
 import socket
@@ -48,6 +51,7 @@ class Stream(Generic[MachineT]):
         stuck_at: since when the socket takes nothing although something waits; infinite if that is not so.
         leaves_by: when it is closed at the latest, once the machine has ended; infinite before that.
         watched: what the selector waits for.
+        due_at: when the loop will look at it at the latest.
     """
 
     def __init__(self, sock: socket.socket, machine: MachineT, now: float) -> None:
@@ -59,6 +63,7 @@ class Stream(Generic[MachineT]):
         self.stuck_at = math.inf
         self.leaves_by = math.inf
         self.watched = 0
+        self.due_at = math.inf
 
     @property
     def deadline(self) -> float:
@@ -115,6 +120,9 @@ class StreamLoop(Generic[StreamT]):
         self._limits = limits
         self._ssl_context = ssl_context
         self._streams: dict[socket.socket, StreamT] = {}
+        self._touched: dict[StreamT, None] = {}
+        self._agenda: list[tuple[float, int, StreamT]] = []  # a heap; what is no longer so is found out when it is due
+        self._entries = itertools.count()
         self._selector = selectors.DefaultSelector()
         self._wake_up, self._woken = socket.socketpair()
         for sock in (self._wake_up, self._woken):
@@ -133,20 +141,39 @@ class StreamLoop(Generic[StreamT]):
 
     def turn(self, until: float) -> None:
         """Send what waits, wait for something to happen until then, and do what is due."""
-        for stream in self.streams:
-            self.flush(stream)
+        self.flush()
         self._watch_listener()
         for key, mask in self._selector.select(self._patience(until)):
             if key.fileobj is self._listener:
                 self._accept()
             elif key.fileobj is self._woken:
                 self._woken.recv(_READ_SIZE)
-            elif mask & selectors.EVENT_READ and key.fileobj in self._streams:
-                self._read(key.data)
+            elif key.fileobj in self._streams:
+                self.touch(key.data)
+                if mask & selectors.EVENT_READ:
+                    self._read(key.data)
         now = time.monotonic()
-        for stream in self.streams:
-            self._keep_time(stream, now)
-            self.flush(stream)
+        while self._agenda and self._agenda[0][0] <= now:
+            *_, stream = heapq.heappop(self._agenda)
+            stream.due_at = math.inf
+            if stream.sock in self._streams:
+                self._keep_time(stream, now)
+                self.touch(stream)
+        self.flush()
+
+    def touch(self, stream: StreamT) -> None:
+        """Something has changed with this stream: there may be something to send, or due earlier."""
+        self._touched[stream] = None
+
+    def flush(self) -> None:
+        """Send what waits on the streams that were touched, as far as their sockets take it."""
+        while self._touched:
+            stream, _ = self._touched.popitem()
+            if stream.sock in self._streams:
+                self._flush(stream)
+            if stream.sock in self._streams and (due := self._due(stream)) < stream.due_at:
+                stream.due_at = due
+                heapq.heappush(self._agenda, (due, next(self._entries), stream))
 
     def wake(self) -> None:
         """Make a `turn` that waits return; any thread may call it, even after `close`."""
@@ -169,7 +196,7 @@ class StreamLoop(Generic[StreamT]):
         self._woken.close()
 
     def _patience(self, until: float) -> float:
-        earliest = min([until, *(self._due(stream) for stream in self._streams.values())])
+        earliest = min(until, self._agenda[0][0]) if self._agenda else until
         now = time.monotonic()
         if self._is_listening and now < self._short_until:
             earliest = min(earliest, self._short_until)
@@ -235,7 +262,7 @@ class StreamLoop(Generic[StreamT]):
             _reset(sock)
         else:
             self._streams[sock] = stream
-            self._watch(stream)
+            self.touch(stream)
 
     # ------------------------------------------------------------------------------------------------- a stream
 
@@ -254,10 +281,8 @@ class StreamLoop(Generic[StreamT]):
             stream.machine.receive_data(data, now)
             self._settle(stream)
 
-    def flush(self, stream: StreamT) -> None:
+    def _flush(self, stream: StreamT) -> None:
         """Send what the socket takes now. No more is taken out of the machine: it has a limit on what waits."""
-        if stream.sock not in self._streams:
-            return
         now = time.monotonic()
         try:
             while data := stream.unsent or stream.machine.data_to_send():

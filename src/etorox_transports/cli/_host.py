@@ -152,7 +152,8 @@ class SimulatorHost:
         """Say goodbye to the clients, as far as their sockets take it at once, and close everything."""
         for client in self._loop.streams:
             client.machine.close(now=time.monotonic())
-            self._loop.flush(client)
+            self._loop.touch(client)
+        self._loop.flush()
         self._loop.close()
 
     def stop(self) -> None:
@@ -177,6 +178,8 @@ class SimulatorHost:
             self._trade()
             if self._chaos is not None:
                 self._go_wrong(self._chaos, time.monotonic())
+            for client in self._loop.streams:
+                self._loop.touch(client)  # what happens on the market concerns them all
 
     def _due(self) -> float:
         """When something is due that no stream knows of."""

@@ -16,10 +16,10 @@ from etorox_transports import ServeLimits, UploadFailed
 
 
 @pytest.fixture(autouse=True)
-def logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What the server has said of failures."""
     caplog.set_level(logging.WARNING, "etorox_transports")
-    return caplog.records
+    return caplog
 
 
 def url(server: Any) -> str:
@@ -28,7 +28,7 @@ def url(server: Any) -> str:
 
 @case
 async def test_a_handler_that_fails_ends_its_connection_and_no_other(
-    async_adapter: Adapter, logged: list[logging.LogRecord]
+    async_adapter: Adapter, logged: pytest.LogCaptureFixture
 ) -> None:
     async def handler(connection: Any) -> None:
         async for call in connection:
@@ -46,7 +46,7 @@ async def test_a_handler_that_fails_ends_its_connection_and_no_other(
         with pytest.raises(ServerClosed, match=r"Connection closed with an error\."):
             await rest(hub.invocations)
         assert await other.invoke("echo") == "echo"
-    assert [record.exc_info[0] for record in logged if record.exc_info] == [LookupError]
+    assert [record.exc_info[0] for record in logged.records if record.exc_info] == [LookupError]
 
 
 @case
@@ -88,7 +88,7 @@ async def test_when_the_client_has_left_the_handler_finds_the_end(async_adapter:
 
 
 @case
-async def test_a_handler_that_stays_is_cancelled(async_adapter: Adapter, logged: list[logging.LogRecord]) -> None:
+async def test_a_handler_that_stays_is_cancelled(async_adapter: Adapter, logged: pytest.LogCaptureFixture) -> None:
     cancelled = anyio.Event()
 
     async def handler(_connection: Any) -> None:
@@ -103,12 +103,12 @@ async def test_a_handler_that_stays_is_cancelled(async_adapter: Adapter, logged:
             pass
         with anyio.fail_after(5.0):
             await cancelled.wait()
-    assert not logged
+    assert not logged.records
 
 
 @case
 async def test_what_the_client_did_not_answer_is_lost_with_it(
-    async_adapter: Adapter, logged: list[logging.LogRecord]
+    async_adapter: Adapter, logged: pytest.LogCaptureFixture
 ) -> None:
     outcomes: list[type[BaseException]] = []
 
@@ -128,7 +128,7 @@ async def test_what_the_client_did_not_answer_is_lost_with_it(
         with anyio.fail_after(5.0):
             while not outcomes:
                 await anyio.lowlevel.checkpoint()
-    assert not logged
+    assert not logged.records
 
 
 @case
@@ -179,6 +179,23 @@ async def test_an_upload_that_the_client_gives_up_raises(async_adapter: Adapter)
     async with async_adapter.library.serve(handler) as server, async_adapter.connect_hub(url(server)) as hub:
         await hub.invoke("total", uploads=[numbers()])
         assert raised == ["the client's stream failed with ValueError"]
+
+
+@case
+async def test_an_upload_that_nobody_reads_holds_nothing_up(async_adapter: Adapter) -> None:
+    async def handler(connection: Any) -> None:
+        async for call in connection:
+            async with call:
+                await call.complete(call.target)
+
+    limits = ServeLimits(waiting_calls=10)
+    async with (
+        async_adapter.library.serve(handler, limits=limits) as server,
+        async_adapter.connect_hub(url(server)) as hub,
+    ):
+        await hub.send("a", uploads=[range(1_000)])
+        assert await hub.invoke("b", uploads=[range(1_000)]) == "b"
+        assert await hub.invoke("c") == "c"
 
 
 @case

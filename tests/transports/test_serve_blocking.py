@@ -1,181 +1,239 @@
-"""`blocking.serve`: a server of ours for clients of ours, on real sockets."""
+"""`blocking.serve`: what only it has: a thread or none, iteration, and streams that are asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import logging
-import socket
-import ssl
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import trustme
 
-from etorox_proto import ConnectionFailed, LocalProtocolError, ServerClosed
+from etorox_proto import ConnectionClosed, LocalProtocolError, ServerClosed
 from etorox_proto.signalr import (
-    CancelReceived,
+    CallCancelled,
     Closed,
     Completed,
     Connected,
     HubConfig,
     HubError,
     InvocationReceived,
+    Limits,
     ServerConfig,
     ServerEvent,
-    UploadEnded,
-    UploadItemReceived,
 )
 from etorox_transports import ServeLimits
-from etorox_transports.blocking import Connection, Hub, Server, connect_hub, serve
+from etorox_transports.blocking import Connection, Handler, Hub, Server, connect_hub, serve
 
 
-class Desk:
-    """A handler that does a bit of everything."""
-
-    def __init__(self) -> None:
-        self.closed: list[Closed] = []
-        self.cancelled: list[str] = []
-        self.produced = 0
-        self.stopped = False
-        self._sums: dict[str, tuple[str, int]] = {}
-
-    def __call__(self, connection: Connection, event: ServerEvent) -> None:
-        match event:
-            case InvocationReceived("add", arguments, str(call)):
-                connection.complete(call, result=sum(arguments))
-            case InvocationReceived("where", invocation_id=str(call)):
-                connection.complete(call, result=[connection.path, dict(connection.query).get("room")])
-            case InvocationReceived("count", [count], str(call)):
-                connection.send_items(call, self._count(count))
-            case InvocationReceived("break", invocation_id=str(call), streaming=True):
-                connection.send_items(call, map(int, ["1", "2", "three"]))
-            case InvocationReceived("total", invocation_id=str(call), uploads=[stream_id]):
-                self._sums[stream_id] = (call, 0)
-            case UploadItemReceived(stream_id, item):
-                call, total = self._sums[stream_id]
-                self._sums[stream_id] = (call, total + item)
-            case UploadEnded(stream_id):
-                call, total = self._sums.pop(stream_id)
-                connection.complete(call, result=total)
-            case InvocationReceived("ask", [question]):
-                connection.invoke("answer", question)
-            case Completed(result=result):
-                connection.send("heard", result)
-            case InvocationReceived("bye"):
-                connection.close(error="bye")
-            case CancelReceived(call):
-                self.cancelled.append(call)
-                connection.complete(call)
-            case Closed():
-                self.closed.append(event)
-            case InvocationReceived("silence") | Connected():
-                pass
-            case _:
-                raise LookupError(f"what is {event}?")
-
-    def _count(self, count: int | None) -> Iterator[int]:
-        try:
-            for number in itertools.count() if count is None else range(count):
-                self.produced += 1
-                yield number
-        finally:
-            self.stopped = True
+@pytest.fixture(autouse=True)
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the server has said of failures."""
+    caplog.set_level(logging.WARNING, "etorox_transports")
+    return caplog
 
 
 @contextlib.contextmanager
-def serving(desk: Desk | None = None, **options: Any) -> Iterator[Server]:
-    with serve(desk or Desk(), **options) as server:
+def serving(handler: Handler, **options: Any) -> Iterator[Server]:
+    with serve(handler, **{"limits": ServeLimits(shutdown_timeout=0.2), **options}) as server:
         server.start()
         yield server
 
 
-def url(server: Server, path: str = "/hub") -> str:
-    return f"http://127.0.0.1:{server.port}{path}"
+def hub(server: Server, **options: Any) -> Hub:
+    return connect_hub(HubConfig(url=f"http://127.0.0.1:{server.port}/hub", **options))
 
 
-def hub(server: Server, path: str = "/hub", **options: Any) -> Hub:
-    return connect_hub(HubConfig(url=url(server, path), **options))
+def echo(connection: Connection, event: ServerEvent) -> None:
+    if isinstance(event, InvocationReceived) and event.invocation_id is not None:
+        connection.complete(event.invocation_id, result=event.arguments)
 
 
-def test_calls_and_where_they_came_to() -> None:
-    with serving() as server, hub(server, "/chat?room=7") as client:
-        assert client.invoke("add", 1, 2) == 3
-        assert client.invoke("where") == ["/chat", "7"]
+def in_thread(client: Any) -> threading.Thread:
+    thread = threading.Thread(target=client)
+    thread.start()
+    return thread
 
 
-def test_streams_are_as_fast_as_their_reader() -> None:
-    desk = Desk()
-    with serving(desk, limits=ServeLimits(room=2_000)) as server, hub(server) as client:
-        assert list(client.stream("count", 5_000)) == list(range(5_000))
-        endless = client.stream("count", None, overload="wait", capacity=10)
-        assert list(itertools.islice(endless, 100)) == list(range(100))
-        endless.close()
-        assert client.invoke("add", 1) == 1
-        assert desk.stopped
+class TestRunning:
+    def test_in_the_callers_thread_until_the_handler_stops_it(self) -> None:
+        server: Server
 
+        def handler(connection: Connection, event: ServerEvent) -> None:
+            echo(connection, event)
+            if isinstance(event, Closed):
+                server.stop()
 
-def test_a_handler_that_fails_answers_with_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL, "etorox_transports.server")
-    with serving() as server, hub(server) as client:
-        with pytest.raises(HubError, match="An unexpected error occurred invoking 'nothing' on the server"):
-            client.invoke("nothing")
-        broken = client.stream("break")
-        assert [next(broken), next(broken)] == [1, 2]
-        with pytest.raises(HubError, match="invoking 'break'"):
-            next(broken)
-        assert client.invoke("add", 1) == 1
+        def client() -> None:
+            with hub(server) as connected:
+                assert connected.invoke("echo", 1) == [1]
 
-
-def test_shutting_down_invites_the_clients_to_come_back() -> None:
-    desk = Desk()
-    with serving(desk, limits=ServeLimits(shutdown_timeout=0.1)) as server:
-        client = hub(server)
-        waiting = client.stream("silence")
-    with pytest.raises(ServerClosed) as caught:
-        next(waiting)
-    assert caught.value.may_retry
-    assert len(desk.closed) == 1
-    with pytest.raises(ConnectionFailed):
-        hub(server)
-
-
-def test_iterating_instead_of_a_handler() -> None:
-    with serve() as server:
-        with pytest.raises(TimeoutError):
-            server.next(0.01)
-        with pytest.raises(LocalProtocolError, match="handler"):
+        with serve(handler) as server:
+            thread = in_thread(client)
             server.run()
-        server.stop()
+        thread.join(5.0)
+
+    def test_iterated(self) -> None:
+        with serve() as server:
+            with pytest.raises(TimeoutError):
+                server.next(0.01)
+            with pytest.raises(LocalProtocolError, match="handler"):
+                server.run()
+
+            def client() -> None:
+                with hub(server) as connected:
+                    assert connected.invoke("echo", 1) == [1]
+
+            thread = in_thread(client)
+            events = []
+            for connection, event in server:
+                echo(connection, event)
+                events.append(type(event))
+                assert (server.connections == [connection]) == (not isinstance(event, Closed))
+                if isinstance(event, Closed):
+                    server.stop()
+            thread.join(5.0)
+        assert events == [Connected, InvocationReceived, Closed]
         assert list(server) == []
 
+    def test_by_other_threads(self) -> None:
+        with serving(echo) as server, hub(server) as connected:
+            assert connected.invoke("echo") == []
 
-def test_tls() -> None:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    with serving(ssl_context=context) as server:
-        address = f"https://localhost:{server.port}/hub"
-        with connect_hub(address, ssl_context=trusting) as client:
-            assert client.invoke("add", 1, 2) == 3
-            assert list(client.stream("count", 2_000)) == list(range(2_000))
+            def tell() -> int:
+                for connection in server.connections:
+                    connection.send("told", connection.path, headers={"a": "b"})
+                return len(server.connections)
+
+            assert server.call(tell) == 1
+            assert connected.invocations.next(5.0).arguments == ["/hub"]
+            with pytest.raises(LookupError, match="of the function"):
+                server.call(fail)
+            with pytest.raises(LocalProtocolError, match="no thread yet"):
+                server.start()
+        with pytest.raises(LocalProtocolError, match="runs"):
+            server.call(tell)
+
+    def test_a_port_that_is_taken(self) -> None:
+        with serve(echo) as server, pytest.raises(OSError, match="in use"):
+            serve(echo, port=server.port)
 
 
-def test_a_head_that_never_ends_is_given_up() -> None:
-    with serving(config=ServerConfig(handshake_timeout=0.1)) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as sock:
-            sock.sendall(b"GET /hub HTTP/1.1\r\nHost: h\r\nX-")
-            assert sock.recv(4_096) == b""
-        with hub(server) as client:
-            assert client.invoke("add", 1) == 1
+def fail() -> Any:
+    raise LookupError("of the function")
 
 
-def test_a_head_that_is_too_large_is_told_so() -> None:
-    with serving() as server, socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as sock:
-        with contextlib.suppress(OSError):
-            for _ in range(100):
-                sock.sendall(b"X-Header: " + b"x" * 10_000)
-        assert sock.recv(4_096).startswith(b"HTTP/1.1 400")
+class TestHandler:
+    def test_that_fails_when_a_client_comes_shows_it_out(self, logged: pytest.LogCaptureFixture) -> None:
+        def handler(_connection: Connection, event: ServerEvent) -> None:
+            if isinstance(event, Connected):
+                raise LookupError
+
+        refused = pytest.raises(ServerClosed, match=r"Connection closed with an error\.")
+        with serving(handler) as server, hub(server) as connected, refused:
+            list(connected.invocations)
+        assert len([record for record in logged.records if record.exc_info]) == 1
+
+    def test_that_comes_too_late_is_no_failure(self, logged: pytest.LogCaptureFixture) -> None:
+        late: list[type[Exception]] = []
+
+        def handler(connection: Connection, event: ServerEvent) -> None:
+            if isinstance(event, Closed):
+                for command in (lambda: connection.send("told"), lambda: connection.invoke("asked")):
+                    try:
+                        command()
+                    except ConnectionClosed as error:
+                        late.append(type(error))
+                raise ConnectionClosed("as most handlers do")
+
+        with serving(handler) as server, hub(server):
+            pass
+        assert late == [ConnectionClosed] * 2
+        assert not logged.records
+
+    def test_gives_up_waiting_for_its_client(self) -> None:
+        outcomes: list[Any] = []
+
+        def handler(connection: Connection, event: ServerEvent) -> None:
+            match event:
+                case InvocationReceived("ask"):
+                    connection.cancel(connection.invoke("asked"))
+                case Completed(error=error):
+                    outcomes.append(error)
+                    connection.close(error="enough")
+                case _:
+                    pass
+
+        with serving(handler) as server, hub(server, handles=["asked"]) as connected:
+            connected.send("ask")
+            with pytest.raises(ServerClosed, match="enough"):
+                list(connected.invocations)
+        assert isinstance(outcomes[0], CallCancelled)
+
+    def test_sees_who_its_client_is(self) -> None:
+        seen: list[Any] = []
+
+        def handler(connection: Connection, event: ServerEvent) -> None:
+            if isinstance(event, Connected):
+                seen.extend([connection.path, connection.query[0][0], connection.encoding, connection.queued_bytes])
+                assert connection.connection_id == connection.machine.connection_id == event.connection_id
+                assert repr(connection).startswith("<Connection '")
+
+        with serving(handler) as server, hub(server, encoding="messagepack"):
+            assert repr(server).startswith("<Server at port ")
+        assert seen[:3] == ["/hub", "id", "messagepack"]
+
+
+class TestStreams:
+    def test_of_a_call_that_is_none(self) -> None:
+        def handler(connection: Connection, event: ServerEvent) -> None:
+            if isinstance(event, InvocationReceived):
+                connection.send_items(event.invocation_id or "", [1])
+
+        refused = pytest.raises(HubError, match="expected the id of a stream")
+        with serving(handler, detailed_errors=True) as server, hub(server) as connected, refused:
+            connected.invoke("add")
+
+    def test_several_take_turns(self) -> None:
+        def handler(connection: Connection, event: ServerEvent) -> None:
+            if isinstance(event, InvocationReceived):
+                connection.send_items(event.invocation_id or "", itertools.repeat(event.target))
+
+        with serving(handler) as server, hub(server) as connected:
+            feeds = [connected.stream(name, overload="drop_oldest", capacity=5) for name in ("a", "b", "c")]
+            assert [next(feed) for feed in feeds] == ["a", "b", "c"]
+
+    def test_whose_generator_fails_at_its_end(self, logged: pytest.LogCaptureFixture) -> None:
+        def stubborn() -> Iterator[int]:
+            try:
+                yield from itertools.count()
+            finally:
+                raise LookupError("at the end")
+
+        def handler(connection: Connection, event: ServerEvent) -> None:
+            if isinstance(event, InvocationReceived) and event.streaming:
+                connection.send_items(event.invocation_id or "", stubborn())
+            else:
+                echo(connection, event)
+
+        with serving(handler) as server, hub(server) as connected:
+            feed = connected.stream("count", overload="drop_oldest", capacity=5)
+            next(feed)
+            feed.close()
+            assert connected.invoke("echo") == []
+        assert [record.exc_info[0] for record in logged.records if record.exc_info] == [LookupError]
+
+    def test_that_are_pushed_faster_than_they_are_read_end_the_call(self, logged: pytest.LogCaptureFixture) -> None:
+        def handler(connection: Connection, event: ServerEvent) -> None:
+            if isinstance(event, InvocationReceived):
+                for _ in range(1_000):
+                    connection.send_item(event.invocation_id or "", "x" * 1_000)
+
+        config = ServerConfig(limits=Limits(queued_bytes=100_000))
+        with serving(handler, config=config) as server, hub(server) as connected:
+            feed = connected.stream("push")
+            with pytest.raises((HubError, ServerClosed)):
+                list(feed)
+        assert logged.records

@@ -188,11 +188,11 @@ class Client:
     def answered(self, call: IncomingCall) -> None:
         """That call has its completion; nobody sends it anything any more."""
         self._pending.pop(call.invocation_id or "", None)
-        for feed in call.uploads:
-            feed.close()
+        self._end_uploads(call)
 
     def left(self, call: IncomingCall) -> None:
         """Whoever worked on that call has done so."""
+        self._end_uploads(call)
         if call.invocation_id in self._pending and self.machine.state in IS_UP:
             with contextlib.suppress(LocalProtocolError):
                 call.answer(msgspec.UNSET, None)
@@ -203,6 +203,7 @@ class Client:
     def failed(self, call: IncomingCall, error: Exception) -> None:
         """Whoever worked on that call raised this."""
         self._log(error, call)
+        self._end_uploads(call)
         self._answer_failed(call, error)
 
     # ----------------------------------------------------------------------------------------------------- inside
@@ -239,6 +240,12 @@ class Client:
             self._pending[event.invocation_id] = call
         return call
 
+    def _end_uploads(self, call: IncomingCall) -> None:
+        """Nobody reads them any more, so that they must not hold anything up."""
+        for stream_id, feed in zip(call.upload_ids, call.uploads, strict=True):
+            self._uploads.pop(stream_id, None)
+            feed.close()
+
     def _answer_failed(self, call: IncomingCall, error: Exception) -> None:
         if call.invocation_id in self._pending and self.machine.state in IS_UP:
             try:
@@ -250,7 +257,8 @@ class Client:
     def _log(self, error: Exception, call: IncomingCall | None = None) -> None:
         """Tell of it, unless it only says that the client has left."""
         if self.machine.state in IS_UP or not _says_closed(error):
-            LOGGER.error("the handler of %r failed at %r", self.connection, call, exc_info=error)
+            what = "the handler" if call is None else f"work on {call!r}"
+            LOGGER.error("%s of %r failed", what, self.connection, exc_info=error)
 
     def _end(self, error: Exception | None) -> None:
         """The connection has ended: nobody wants the answers any more, and the handler is to find its end."""

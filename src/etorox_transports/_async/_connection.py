@@ -70,7 +70,8 @@ class IncomingCall:
         streaming: whether the answer is a stream of items.
         wants_answer: whether there is to be any. If not, answering does nothing.
         uploads: the streams that come along, in the order of the method's arguments; iterate them. What the client
-            said went wrong is raised there, as `UploadFailed`.
+            said went wrong is raised there, as `UploadFailed`. They end when the call does.
+        upload_ids: their ids on the wire.
     """
 
     def __init__(self, client: Served, event: InvocationReceived, uploads: tuple[Feed, ...]) -> None:
@@ -84,6 +85,7 @@ class IncomingCall:
         self.streaming = event.streaming
         self.wants_answer = event.invocation_id is not None
         self.uploads = uploads
+        self.upload_ids = event.uploads
 
     def __repr__(self) -> str:
         kind = "stream" if self.streaming else "call" if self.wants_answer else "message"

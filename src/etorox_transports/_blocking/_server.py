@@ -193,11 +193,9 @@ class Server:
         now = time.monotonic()
         for stream in self._loop.streams:
             stream.machine.close(allow_reconnect=True, now=now)
-            self._settle(stream)
             self._loop.touch(stream)
         for connection in self._detached():
             connection.close(allow_reconnect=True)
-            self._take(connection)
         until = now + self._limits.shutdown_timeout
         while self._loop.streams and time.monotonic() < until:
             self._tell_all()
@@ -214,7 +212,8 @@ class Server:
         self._loop.flush()
         detached = self._detached()
         until = min([until, *(connection.machine.deadline for connection in detached)])
-        self._loop.turn(0.0 if any(map(self._may_produce, self._producing)) else until)
+        is_busy = self._events or any(map(self._may_produce, self._producing))
+        self._loop.turn(0.0 if is_busy else until)
         now = time.monotonic()
         for connection in detached:
             if connection.machine.deadline <= now and self._streams.get(connection) is None:
@@ -231,6 +230,8 @@ class Server:
         stream = self._streams.get(connection)
         if stream is not None:
             self._loop.touch(stream)
+        else:
+            self._take(connection)
         if connection.has_streams:
             self._producing[connection] = None
 

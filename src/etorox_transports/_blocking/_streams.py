@@ -166,9 +166,10 @@ class StreamLoop(Generic[StreamT]):
         self._touched[stream] = None
 
     def flush(self) -> None:
-        """Send what waits on the streams that were touched, as far as their sockets take it."""
+        """On the streams that were touched, take events and send what waits, as far as the sockets take it."""
         while self._touched:
             stream, _ = self._touched.popitem()
+            self._settle(stream)
             if stream.sock in self._streams:
                 self._flush(stream)
             if stream.sock in self._streams and (due := self._due(stream)) < stream.due_at:

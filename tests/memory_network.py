@@ -17,7 +17,9 @@ from etorox_proto import Dial, Limits
 from etorox_proto.signalr import (
     CancelReceived,
     ConnectionTokens,
+    Detached,
     InvocationReceived,
+    Resumed,
     ServerConfig,
     ServerConnection,
     State,
@@ -171,6 +173,11 @@ class MemoryNetwork:
         for stream in self.open_streams:
             stream.cut()
 
+    async def cut_all_soon(self) -> None:
+        """The same, when others have had their turn."""
+        await anyio.lowlevel.checkpoint()
+        self.cut_all()
+
     async def serve(self) -> None:
         """Let the host answer, for ever."""
         while True:
@@ -191,25 +198,27 @@ class _HubConnection:
     def __init__(self, host: HubHost, server: ServerConnection) -> None:
         self._host = host
         self.server = server
+        self.has_lost = False  # its stream is not the server's any more
 
     @property
     def closed(self) -> bool:
-        return self.server.state is State.CLOSED
+        return self.has_lost or self.server.state is State.CLOSED
 
     @property
     def deadline(self) -> float:
         return self.server.deadline
 
     def receive_data(self, data: bytes, now: float) -> None:
-        self.server.receive_data(data, now)
-        self._answer(now)
+        if not self.has_lost:
+            self.server.receive_data(data, now)
+            self._answer(now)
 
     def handle_timeout(self, now: float) -> None:
         self.server.handle_timeout(now)
         self._answer(now)
 
     def data_to_send(self) -> bytes:
-        return self.server.data_to_send()
+        return b"" if self.has_lost else self.server.data_to_send()
 
     def close(self, *, allow_reconnect: bool, now: float) -> None:
         self.server.close(allow_reconnect=allow_reconnect, now=now)
@@ -217,6 +226,13 @@ class _HubConnection:
     def _answer(self, now: float) -> None:
         while (event := self.server.next_event()) is not None:
             match event:
+                case Resumed(connection):
+                    earlier = self._host.at[connection]
+                    earlier.receive_data(b"", now)
+                    connection.resume(self.server, now=now)
+                    self.server, self._host.at[connection] = connection, self
+                case Detached():
+                    self.has_lost = True
                 case InvocationReceived(target="add", invocation_id=str(call)):
                     self.server.complete(call, result=sum(event.arguments), now=now)
                 case InvocationReceived(target="count", invocation_id=str(call)):
@@ -243,6 +259,7 @@ class HubHost:
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []
+        self.at: dict[ServerConnection, _HubConnection] = {}
         self._tokens = ConnectionTokens(f"hub-{number}" for number in itertools.count(1))
 
     @property
@@ -253,5 +270,8 @@ class HubHost:
         pass
 
     def accept(self, now: float) -> _HubConnection:
-        limits = Limits(queued_bytes=100_000_000)
-        return _HubConnection(self, ServerConnection(ServerConfig(limits=limits), tokens=self._tokens, now=now))
+        limits = Limits(queued_bytes=100_000_000, unacknowledged_bytes=100_000_000)
+        config = ServerConfig(limits=limits, stateful_reconnect=True)
+        server = ServerConnection(config, tokens=self._tokens, now=now)
+        self.at[server] = connection = _HubConnection(self, server)
+        return connection

@@ -25,6 +25,7 @@ import pytest
 import trio.testing
 
 from etorox_proto import Credentials, ExchangeConfig, OrderCreated
+from etorox_proto.signalr import HubConfig
 from etorox_proto.testing import ExchangeRules, FakeExchange, FakeSigner
 from memory_network import HubHost, MemoryNetwork
 
@@ -155,10 +156,10 @@ class World:
         options.setdefault("open", self.network.open)
         return self.loop.library.connect(ExchangeConfig(host, **config or {}), CREDENTIALS, **options)
 
-    def connect_hub(self, **options: Any) -> Any:
-        """`connect_hub` of the adapter."""
+    def connect_hub(self, *, config: dict[str, Any] | None = None, **options: Any) -> Any:
+        """`connect_hub` of the adapter. Members of the configuration go into `config`."""
         options.setdefault("open", self.hub_network.open)
-        return self.loop.library.connect_hub("http://localhost/hub", **options)
+        return self.loop.library.connect_hub(HubConfig(url="http://localhost/hub", **config or {}), **options)
 
     def publish(self, count: int = 1, channel: str = "btcusd") -> None:
         """Send numbered events."""

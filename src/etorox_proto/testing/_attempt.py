@@ -90,6 +90,7 @@ class Attempt(Generic[EventT]):
         self._outgoing: Pipe | None = None
         self._dialing: Dialing | None = None
         self._dial_error: VirtualDialFailed | None = None
+        self._has_told = False  # whether there was a connection
         self._is_paused = is_paused
         if is_paused:
             machine.reading_paused(world.clock.now)
@@ -121,6 +122,7 @@ class Attempt(Generic[EventT]):
                     self._dial_error.__cause__ = error
                     return Closed(self._dial_error)
                 case event:
+                    self._has_told = True
                     return event
 
     def settle(self) -> None:
@@ -162,7 +164,8 @@ class Attempt(Generic[EventT]):
     def dial_failed(self, error: VirtualDialFailed) -> None:
         """There is no stream to be had; the machine's end then has this reason."""
         self._dialing = None
-        self._dial_error = error
+        if not self._has_told:  # else a connection is lost, and its machine says so
+            self._dial_error = error
         self.machine.receive_data(b"", self._world.clock.now)
         self._on_input()
 

@@ -21,6 +21,7 @@ from machines import (
     frame,
     hub,
     hub_frame,
+    negotiated,
     packed_frame,
     server,
     take,
@@ -32,7 +33,13 @@ from programs import (
 FLOOD = 2_000_000
 PIECE = 8_192
 TIGHT = Limits(
-    record=4_096, websocket_message=8_192, http_head=4_096, http_body=8_192, pending_calls=10, queued_bytes=25_000
+    record=4_096,
+    websocket_message=8_192,
+    http_head=4_096,
+    http_body=8_192,
+    pending_calls=10,
+    queued_bytes=25_000,
+    unacknowledged_bytes=5_000,
 )
 # What a machine may hold beyond its limits: the piece being read, copies of it, and the odds and ends.
 ROOM = 12 * PIECE
@@ -204,3 +211,38 @@ def test_law_9_a_server_that_does_not_read_its_pongs_is_given_up() -> None:
     peer.settle()
     assert isinstance(peer.error, LimitExceeded)
     assert (peer.error.limit, peer.error.allowed) == ("queued_bytes", 2 * TIGHT.queued_bytes)
+
+
+RESUMABLE_FLOODS: dict[str, bytes] = {
+    "acks": hub_frame({"type": 8, "sequenceId": 1}),
+    "sequences": hub_frame({"type": 9, "sequenceId": 1}),
+    "duplicates": hub_frame({"type": 9, "sequenceId": 1}, {"type": 1, "target": "x" * 1_000, "arguments": []}),
+    "questions": hub_frame({"type": 1, "invocationId": "x" * 1_000, "target": "t", "arguments": []}),
+}
+
+
+@pytest.mark.parametrize("name", [*RESUMABLE_FLOODS, "questions before the Sequence"])
+def test_law_9_memory_of_a_connection_that_resumes_is_bounded(name: str) -> None:
+    """Flushed after every piece, so that only what waits to be acknowledged can grow."""
+    client = hub(limits=TIGHT, stateful_reconnect=True)
+    peer = RawPeer(client)
+    peer.negotiate(negotiated(useStatefulReconnect=True))
+    peer.upgrade(HANDSHAKE)
+    client.send("kept", ["x" * 5_000], now=0.0)
+    if name not in RESUMABLE_FLOODS:
+        peer.end()
+        peer.upgrade()
+    repeated = RESUMABLE_FLOODS.get(name, RESUMABLE_FLOODS["questions"])
+    most_events = 0
+
+    def feed(piece: bytes) -> bool:
+        nonlocal most_events
+        client.receive_data(piece, 0.0)
+        client.data_to_send()
+        most_events = max(most_events, len(take(client)))
+        assert client.unacknowledged_bytes <= 5_100 + 2 * TIGHT.unacknowledged_bytes
+        return client.state is State.CLOSED
+
+    assert peak_while(feed, flood(b"", repeated)) < ROOM + 4 * TIGHT.unacknowledged_bytes
+    assert most_events <= PIECE // len(repeated) + 3
+    assert (client.state is State.CLOSED) == (name == "questions")

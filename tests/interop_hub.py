@@ -59,6 +59,10 @@ class InteropHub(LoopbackServer):
         """Ask the latest client for a result, which will be in `answers`."""
         return self.do(lambda: self.hubs[-1].machine.invoke(target, arguments, now=time.monotonic()))
 
+    def send_item(self, invocation_id: str, item: Any) -> None:
+        """Send the latest client the next item of this stream."""
+        self.do(lambda: self.hubs[-1].machine.send_item(invocation_id, item, now=time.monotonic()))
+
     def hang_up_politely(self, **options: Any) -> None:
         """Say goodbye to the latest client; the options are those of `close`."""
         self.do(lambda: self.hubs[-1].machine.close(now=time.monotonic(), **options))

@@ -24,6 +24,7 @@ from etorox_proto.signalr import (
     Closed,
     Connected,
     ConnectionTokens,
+    Detached,
     Resumed,
     ServerConfig,
     ServerConnection,
@@ -46,6 +47,7 @@ class Client:
         is_deaf: neither read nor write on it any more.
         is_open: whether the socket is open.
         is_hub: whether it came as far as the SignalR handshake.
+        is_waiting: whether it has lost its stream, and its machine waits for the client to come back on another.
         end: how it ended: None before the end, `Closed(None)` if the client said goodbye.
         unsent: bytes that the socket does not take now.
     """
@@ -56,6 +58,7 @@ class Client:
         self.is_deaf = False
         self.is_open = True
         self.is_hub = False
+        self.is_waiting = False
         self.end: Closed | None = None
         self.unsent = b""
         self._heard = bytearray()
@@ -240,13 +243,16 @@ class LoopbackServer:
             self._tick_at = max(self._tick_at + self._tick[0], now)
             self._tick[1]()
         for client in self.clients:
+            if client.is_waiting and client.machine.deadline <= now:
+                client.machine.handle_timeout(now)
+                self._take_events(client)
             if client.is_open and not client.is_deaf:
                 if client.machine.deadline <= now:
                     client.machine.handle_timeout(now)
                 self._settle(client)
 
     def _patience(self) -> float:
-        deadlines = [c.machine.deadline for c in self.clients if c.is_open and not c.is_deaf]
+        deadlines = [c.machine.deadline for c in self.clients if (c.is_open and not c.is_deaf) or c.is_waiting]
         if self._tick is not None:
             deadlines.append(self._tick_at)
         return min(max(min(deadlines, default=60.0) - time.monotonic(), 0.0), 60.0)
@@ -304,6 +310,8 @@ class LoopbackServer:
             client.is_hub = client.is_hub or isinstance(event, Connected)
             if isinstance(event, Closed):
                 client.end = event
+            if isinstance(event, Closed | Detached):
+                client.is_waiting = isinstance(event, Detached)
             if isinstance(event, Resumed):
                 self._resume(client, event.connection)
             else:
@@ -314,6 +322,7 @@ class LoopbackServer:
         for other in self.clients:
             if other.machine is machine:
                 self._drop(other)
+                other.is_waiting = False
         machine.resume(client.machine, now=time.monotonic())
         client.machine = machine
         client.is_hub = True

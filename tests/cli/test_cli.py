@@ -860,6 +860,31 @@ class TestSimulate:
         assert ran.code == 2
         assert ran.err.endswith("got dogeusd\n")
 
+    def test_web_pages_of_the_origins_that_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers: list[bytes] = []
+
+        def read(lines: Lines) -> None:
+            try:
+                port = int(re.findall(r"127\.0\.0\.1:(\d+)", lines.until("The embedded exchange is at"))[0])
+                for origin in (b"http://localhost:8080", b"http://localhost:8081"):
+                    request = b"POST /streams/v1/key/signalr/negotiate HTTP/1.1\r\nHost: h\r\nOrigin: " + origin
+                    with socket.create_connection(("127.0.0.1", port), timeout=10.0) as sock:
+                        sock.sendall(request + b"\r\nContent-Length: 0\r\n\r\n")
+                        answers.append(sock.recv(65_536).lower())
+            finally:
+                lines.interrupt()
+
+        ran = Lines(monkeypatch, read).run("simulate", "--allow-origin", "http://localhost:8080", "http://127.0.0.1")
+        assert ran.code == 0
+        assert answers[0].startswith(b"http/1.1 200")
+        assert b"access-control-allow-origin: http://localhost:8080\r\n" in answers[0]
+        assert answers[1].startswith(b"http/1.1 403")
+
+    def test_an_origin_that_is_none(self, run: Run) -> None:
+        ran = run("simulate", "--allow-origin", "*")
+        assert ran.code == 2
+        assert ran.err.endswith("got '*'\n")
+
     def test_a_port_that_is_taken(self, run: Run, host: SimulatorHost) -> None:
         ran = run("simulate", "--port", str(host.port))
         expected = f"etorox: expected --port to name a port that is free, {host.port}: Address already in use\n"

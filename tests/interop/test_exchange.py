@@ -38,8 +38,11 @@ def key(key_text: str) -> PrivateKey:
 
 
 @pytest.fixture
-def host(key: PrivateKey) -> Iterator[SimulatorHost]:
-    with served(API_KEY, key.public_key, rate=1_000.0) as host:
+def host(key: PrivateKey, request: pytest.FixtureRequest) -> Iterator[SimulatorHost]:
+    """The embedded exchange; a page of the test's runtime may use it."""
+    runtime = request.getfixturevalue("runtime") if "runtime" in request.fixturenames else None
+    origins = None if runtime is None or runtime.origin is None else [runtime.origin]
+    with served(API_KEY, key.public_key, rate=1_000.0, allowed_origins=origins) as host:
         yield host
 
 
@@ -115,10 +118,8 @@ def setup_argument(key: PrivateKey, *, age: float = 0.0) -> dict[str, object]:
 
 
 def test_events_arrive_and_a_subscription_ends(runtime: Runtime, host: SimulatorHost, key: PrivateKey) -> None:
-    # The exchange has no pages, so a page does without negotiation, which only its own could make.
-    skip = runtime.origin is not None
     url = f"http://127.0.0.1:{host.port}/streams/v1/{API_KEY}/signalr?correlationId={uuid.uuid4()}"
-    with runtime.connect(url, skipNegotiation=skip) as client:
+    with runtime.connect(url) as client:
         assert client.invoke("setup", setup_argument(key))["status"] == "success"
         topic = {"channels": ["btcusd"], "event": "marketData"}
         stream = client.stream("subscribe", topic, most=20)
@@ -133,7 +134,7 @@ def test_events_arrive_and_a_subscription_ends(runtime: Runtime, host: Simulator
 
 def test_a_stale_signature_is_refused(runtime: Runtime, host: SimulatorHost, key: PrivateKey) -> None:
     url = f"http://127.0.0.1:{host.port}/streams/v1/{API_KEY}/signalr"
-    client = runtime.open(url, skipNegotiation=runtime.origin is not None)
+    client = runtime.open(url)
     client.start()
     try:
         answer = client.invoke("setup", setup_argument(key, age=3_600.0))

@@ -13,7 +13,7 @@ Source: the exchange's streaming documentation, sections "Authenticate", "Stream
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, final
 
 import msgspec
@@ -58,6 +58,7 @@ class Simulator:
         names: fresh names for connections, such as `iter(partial(secrets.token_urlsafe, 16), None)`.
         now: seconds of one monotonic clock.
         unix_time: seconds since the epoch at `now`.
+        allowed_origins: where web pages that use it may come from; see `ServerConfig`.
 
     Feed it time with `advance` at the latest at `deadline`; it fills the connections' `data_to_send`.
     """
@@ -70,6 +71,7 @@ class Simulator:
         names: Iterator[str],
         now: float,
         unix_time: float,
+        allowed_origins: Collection[str] | None = None,
     ) -> None:
         self._market = market
         self._accounts = dict(accounts)
@@ -77,7 +79,10 @@ class Simulator:
         self._epoch = unix_time - now
         # Items are made in JSON, which is what the exchange speaks.
         self._config = ServerConfig(
-            serves=_is_hub, encodings=["json"], limits=Limits(record=32_768, queued_bytes=MAX_QUEUED_BYTES)
+            serves=_is_hub,
+            encodings=["json"],
+            allowed_origins=allowed_origins,
+            limits=Limits(record=32_768, queued_bytes=MAX_QUEUED_BYTES),
         )
         self._nonces: OrderedDict[str, float] = OrderedDict()
         self._connections: dict[SimulatorConnection, None] = {}

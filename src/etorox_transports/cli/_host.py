@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Self, assert_never, final
@@ -92,6 +92,7 @@ class SimulatorHost:
         instruments: what is traded.
         ssl_context: the server's side of TLS, None for plain TCP.
         chaos: makes things go wrong for the clients; None for fair weather.
+        allowed_origins: where web pages that use it may come from; None if nobody asks.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class SimulatorHost:
         instruments: Sequence[Instrument] = INSTRUMENTS,
         ssl_context: ssl.SSLContext | None = None,
         chaos: Chaos | None = None,
+        allowed_origins: Collection[str] | None = None,
     ) -> None:
         now, unix_time = time.monotonic(), time.time()
         self._at_full_speed = math.isinf(rate)
@@ -118,7 +120,14 @@ class SimulatorHost:
         while market.deadline <= now:
             market.advance(now)
         names = iter(partial(secrets.token_urlsafe, 16), None)
-        self.simulator = Simulator(market, accounts=accounts, names=names, now=now, unix_time=unix_time)
+        self.simulator = Simulator(
+            market,
+            accounts=accounts,
+            names=names,
+            now=now,
+            unix_time=unix_time,
+            allowed_origins=allowed_origins,
+        )
         self.events = 0
         self._chaos = chaos
         self._refusing_until = -math.inf

@@ -55,6 +55,12 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
         metavar="EVENTS",
     )
     parser.add_argument("--instruments", nargs="+", metavar="ID", help="which to trade; by default all it knows")
+    parser.add_argument(
+        "--allow-origin",
+        nargs="+",
+        metavar="ORIGIN",
+        help="let web pages from there use it, such as http://localhost:8080 (CORS), and no others",
+    )
     parser.add_argument("--tls", action="store_true", help="serve TLS, under an authority made for this run")
     parser.add_argument(
         "--chaos",
@@ -155,6 +161,7 @@ def _simulate(options: Namespace) -> int:
                 instruments=instruments,
                 ssl_context=context,
                 chaos=None if options.chaos is None else _chaos(options.chaos, options.seed),
+                allowed_origins=options.allow_origin,
             )
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)

@@ -19,11 +19,12 @@ from typing import Any
 
 from bench.task import Task
 
-__all__ = ["OURS", "PEERS", "Bench", "Missing"]
+__all__ = ["MACHINES", "OURS", "PEERS", "Bench", "Missing"]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 OURS = ("blocking", "asyncio", "uvloop", "anyio on trio", "trio")
+MACHINES = ("bare", "session", "raw")
 PEERS = ("pysignalr", "signalrcore", "node")
 # Nothing that is measured takes so many seconds.
 _PATIENCE = 300.0
@@ -97,6 +98,8 @@ class Bench:
         """How to start a receiver: the words before and after the task (an empty one), and its environment."""
         if receiver in OURS:
             return [sys.executable, "-m", "bench.receivers.ours", "", receiver], _environment()
+        if receiver in MACHINES:
+            return [sys.executable, "-m", "bench.receivers.machine", "", receiver], _environment()
         if receiver == "decode only":
             return [sys.executable, "-m", "bench.receivers.limit", ""], _environment()
         if receiver == "node":

@@ -16,13 +16,13 @@ import json
 import selectors
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from bench.receivers.tally import read_task
 from bench.shapes import frame, frames, pack
 from bench.task import Task
 
@@ -110,6 +110,8 @@ class _Sender:
     def _accept(self, listener: socket.socket) -> None:
         sock, _ = listener.accept()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._task.connections > 1:  # or the system's buffers would take gigabytes
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         link = _Link(sock, self._context)
         self._links.add(link)
         self._selector.register(sock, selectors.EVENT_READ, link)
@@ -145,11 +147,12 @@ class _Sender:
             return
         payloads, link.heard = _payloads(link.heard)
         for payload in payloads:
+            rest = payload
             if not link.is_greeted:
                 link.is_greeted = True
-                _, _, payload = payload.partition(b"\x1e")
-                link.write(frame("json" if self._task.encoding == "json" else "messagepack", b"{}\x1e"))
-            for kind, call, target in self._messages(payload):
+                _, _, rest = payload.partition(b"\x1e")
+                link.write(frame(self._task.encoding, b"{}\x1e"))
+            for kind, call, target in self._messages(rest):
                 if kind == 1 and call is not None:
                     link.write(self._completion(call))
                 elif kind == 4 and target == "subscribe":
@@ -179,14 +182,13 @@ class _Sender:
                 yield message.get("type", 0), message.get("invocationId"), message.get("target")
             return
         while payload:
-            size = shift = 0
-            for index, byte in enumerate(payload):
-                size |= (byte & 127) << shift
-                shift += 7
-                if byte < 128:
-                    break
-            values = msgspec.msgpack.decode(payload[index + 1 : index + 1 + size])
-            payload = payload[index + 1 + size :]
+            size = digits = 0
+            while payload[digits] > 127:
+                size |= (payload[digits] & 127) << 7 * digits
+                digits += 1
+            size |= payload[digits] << 7 * digits
+            values = msgspec.msgpack.decode(payload[digits + 1 : digits + 1 + size])
+            payload = payload[digits + 1 + size :]
             yield (values[0], *values[2:4]) if len(values) > 3 else (values[0], None, None)
 
     def _completion(self, call: str) -> bytes:
@@ -206,11 +208,18 @@ class _Sender:
         if self._task.rate:
             self._pace(link)
             return
+        streams: dict[tuple[str, ...], memoryview] = {}
         for each in self._ready:
-            parts = frames(self._task, each.calls)
+            parts = [] if tuple(each.calls) in streams else frames(self._task, each.calls)
             if each.tls is not None:
                 parts = list(itertools.islice(itertools.cycle(parts), self._task.total // self._task.per_frame + 1))
-            each.stream = memoryview(each.wrap(parts))
+                each.stream = memoryview(each.wrap(parts))
+                continue
+            # Clients that chose the same ids share their bytes.
+            key = tuple(each.calls)
+            if key not in streams:
+                streams[key] = memoryview(b"".join(parts))
+            each.stream = streams[key]
         for each in self._ready:
             each.sock.setblocking(False)
             self._selector.modify(each.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, each)
@@ -250,4 +259,4 @@ def _payloads(heard: bytes) -> tuple[list[bytes], bytes]:
 
 
 if __name__ == "__main__":
-    _Sender(Task.load(sys.argv[1])).run()
+    _Sender(read_task()).run()

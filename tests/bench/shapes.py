@@ -28,6 +28,7 @@ def event(number: int) -> dict[str, Any]:
     """The documented sample event with other values; each number has its own, the same in every run."""
     values = random.Random(number)
     volume = round(values.uniform(0.01, 90.0), 4)
+    moment = f"{number // 3_600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}.{number % 1000:03}"
     return {
         "origin_volume": volume,
         "price": round(values.uniform(1.0, 60_000.0), 2),
@@ -38,7 +39,7 @@ def event(number: int) -> dict[str, Any]:
         "name": "order_canceled",
         "side": values.choice(["bid", "ask"]),
         "state": "cancelled",
-        "update_at": f"2020-07-28T{number // 3_600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}.{number % 1000:03}Z",
+        "update_at": f"2020-07-28T{moment}Z",
         "snapshot_id": str(234_989_823_423 + number),
     }
 
@@ -96,7 +97,7 @@ def frames(task: Task, calls: Sequence[str]) -> list[bytes]:
         task: says the shape and how many messages make a frame.
         calls: the invocation ids of the streams; they get their items in turn.
     """
-    count = min(_VARIETY, max(_LONGEST // max(task.size, 1), 4))
+    count = min(_VARIETY, max(_LONGEST // max(task.size, 1), 4), task.total)
     count = -(-count // (len(calls) * task.per_frame)) * len(calls) * task.per_frame
     records = []
     for number in range(count):

@@ -33,11 +33,11 @@ class Task:
         rate: events a second; 0 for as fast as the receiver takes them.
         burst: how many of them are written at once.
         subscriptions: streams on each connection, which get events in turn.
+        merged: whether all streams are read as one.
         connections: that the receiver makes; events flow once all of them have subscribed.
         size: bytes of a hub message of the shape `sized`.
         chunk: bytes that the receiver reads at most at a time; 0 for as many as its transport does.
         seconds: how long idle connections are watched.
-        session: whether the receiver's connection lives in a `Session`, where it may choose.
         certificate: a PEM file with the sender's key and certificate; "" for no TLS.
         authority: a PEM file with what the receiver trusts.
         port: of the sender.
@@ -52,11 +52,11 @@ class Task:
     rate: int = 0
     burst: int = 1
     subscriptions: int = 1
+    merged: bool = False
     connections: int = 1
     size: int = 0
     chunk: int = 0
     seconds: float = 0.0
-    session: bool = True
     certificate: str = ""
     authority: str = ""
     port: int = 0

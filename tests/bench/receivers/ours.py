@@ -10,6 +10,7 @@ import datetime
 import socket
 import ssl
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from itertools import islice
@@ -24,7 +25,7 @@ import etorox_transports.blocking
 import etorox_transports.trio
 from bench.receivers.tally import Tally, finish, memory, read_task
 from bench.task import Task
-from etorox_proto import Credentials, Dial, EventReceived, ExchangeConfig, SessionConfig
+from etorox_proto import Credentials, Dial, EventReceived, ExchangeConfig
 from etorox_proto.signalr import HubConfig
 
 __all__ = ["Canceled", "Row", "Signer", "item_type"]
@@ -62,7 +63,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     volume: Decimal
 
 
-def item_type(task: Task) -> type[Canceled] | type[Row]:
+def item_type(task: Task) -> type[Canceled | Row]:
     """What items are decoded into where SignalR is used plainly."""
     return Canceled if task.shape == "full" else Row
 
@@ -98,7 +99,6 @@ def _exchange(task: Task) -> dict[str, Any]:
     return {
         "config": ExchangeConfig(task.url),
         "credentials": Credentials("KEY", Signer()),
-        "session": SessionConfig() if task.session else None,
         "ssl_context": _context(task),
     }
 
@@ -106,7 +106,7 @@ def _exchange(task: Task) -> dict[str, Any]:
 def _subscriptions(task: Task, exchange: Any) -> Any:
     """What is read: the feed of the only subscription, or all that the exchange says."""
     fields = task.fields
-    if task.subscriptions == 1:
+    if not task.merged:
         return exchange.subscribe(["btcusd"], fields=fields)
     for number in range(task.subscriptions):
         exchange.subscribe([f"market{number}"], fields=fields)
@@ -130,13 +130,11 @@ def _read(task: Task, tally: Tally, feed: Iterator[Any]) -> None:
     if task.measure != "throughput":
         for event in feed:
             tally.take(event)
-    if task.subscriptions > 1:
+    if task.merged:
         feed = (event.event for event in feed if type(event) is EventReceived)
     for count in (task.warmup, task.events):
-        event = None
-        for event in islice(feed, count):
-            pass
-        tally.turn(event)
+        last = deque(islice(feed, count), maxlen=1)
+        tally.turn(last[0])
 
 
 # --------------------------------------------------------------------------------------------------- asynchronous
@@ -158,11 +156,11 @@ async def _read_async(task: Task, tally: Tally, feed: AsyncIterator[Any]) -> Non
     for count in (task.warmup, task.events):
         left = count
         async for event in feed:
-            if task.subscriptions > 1 and type(event) is not EventReceived:
+            if task.merged and type(event) is not EventReceived:
                 continue
             left -= 1
             if not left:
-                tally.turn(event.event if task.subscriptions > 1 else event)
+                tally.turn(event.event if task.merged else event)
                 break
 
 
@@ -176,6 +174,7 @@ async def _many(task: Task, tally: Tally, adapter: Any) -> None:
             async for event in feed:
                 tally.take(event)
 
+    before = memory()
     async with anyio.create_task_group() as tasks:
         for _ in range(task.connections):
             ready = anyio.Event()
@@ -185,7 +184,7 @@ async def _many(task: Task, tally: Tally, adapter: Any) -> None:
             await anyio.sleep(1)
             tally = Tally(task)
             await anyio.sleep(task.seconds)
-            finish(cpu=tally.cpu(), memory=memory())
+            finish(cpu=tally.cpu(), before=before, memory=memory())
 
 
 def main() -> None:

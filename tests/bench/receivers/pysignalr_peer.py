@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from typing import Any
 
 from pysignalr.client import SignalRClient
@@ -36,6 +37,7 @@ async def main() -> None:
         return client, opened
 
     tasks = []
+    before = memory()
     for _ in range(task.connections):
         client, opened = new_client()
         tasks.append(asyncio.create_task(client.run()))
@@ -43,18 +45,16 @@ async def main() -> None:
         argument: Any = {"channels": ["btcusd"], "event": "marketData"}
         await client.stream("subscribe", [argument], on_next)
     if task.measure == "idle":
-        await idle(task.seconds)
+        await idle(task.seconds, before)
     await asyncio.gather(*tasks)
 
 
-async def idle(seconds: float) -> None:
+async def idle(seconds: float, before: int) -> None:
     """Watch silent connections."""
-    import time
-
     await asyncio.sleep(1)
     began = time.process_time()
     await asyncio.sleep(seconds)
-    finish(cpu=time.process_time() - began, memory=memory())
+    finish(cpu=time.process_time() - began, before=before, memory=memory())
 
 
 if __name__ == "__main__":

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.task import Task
+
+if sys.platform == "win32":
+    resource = None
+else:
+    import resource
 
 __all__ = ["Tally", "finish", "memory", "read_task"]
 
 
 def read_task() -> Task:
     """The task that this process was started with."""
+    if resource is not None:  # a thousand connections are more than is usual
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return Task.load(sys.argv[1])
 
 
@@ -26,9 +36,9 @@ def finish(**figures: Any) -> NoReturn:
 
 
 def memory(what: str = "VmRSS") -> int:
-    """Bytes of resident memory, now (`VmRSS`) or at most (`VmHWM`). Not `ru_maxrss`: that counts the parent in."""
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - pathlib would be imported for this
-        for line in status:
+    """Bytes of resident memory, now (`VmRSS`) or at most (`VmHWM`); 0 where the system does not say. Not `ru_maxrss`: that counts the parent in."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith(what):
                 return int(line.split()[1]) * 1_024
     return 0
@@ -39,6 +49,9 @@ class Tally:
 
     Args:
         task: what is measured.
+
+    Attributes:
+        take: to be called with each event that reaches the user.
     """
 
     def __init__(self, task: Task) -> None:
@@ -49,15 +62,13 @@ class Tally:
         self._memory = 0
         self._cpu = time.process_time()
         self._wall = time.monotonic()
-        if task.measure == "latency":
-            self.take = self._take_time
+        self.take = self._take_time if task.measure == "latency" else self._take
 
     def cpu(self) -> float:
         """Seconds of processor time since the measure began."""
         return time.process_time() - self._cpu
 
-    def take(self, event: Any) -> None:
-        """An event has reached the user."""
+    def _take(self, event: Any) -> None:
         self._left -= 1
         if not self._left:
             self.turn(event)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent.parent / "src")]
 
-from bench.cases import measure
-from bench.measures import throughput
+from bench.cases import Case, measure
+from bench.measures import growth, latency, machines, resources, throughput
 from bench.report import tables
 from bench.runs import ROOT, Bench
 
@@ -31,7 +32,20 @@ def main() -> None:
     bench = Bench(options.peers.resolve())
     if options.install:
         bench.install()
-    cases = list(throughput.cases(0.05 if options.quick else 1.0))
+    with tempfile.TemporaryDirectory() as folder:
+        scale = 0.02 if options.quick else 1.0
+        cases = [
+            *throughput.cases(scale),
+            *machines.cases(scale, Path(folder)),
+            *latency.cases(scale),
+            *resources.cases(scale),
+            *growth.cases(scale),
+        ]
+        run(parser, options, bench, cases)
+
+
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace, bench: Bench, cases: list[Case]) -> None:
+    """Choose the cases, measure them, and print the tables."""
     groups = {name for name in options.only.split(",") if name}
     if unknown := groups - {case.group for case in cases}:
         known = ", ".join(dict.fromkeys(case.group for case in cases))

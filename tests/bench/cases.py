@@ -17,7 +17,10 @@ from typing import Any
 from bench.runs import Bench
 from bench.task import Task
 
-__all__ = ["Case", "Samples", "measure", "microseconds", "on_task"]
+__all__ = ["US", "Case", "Samples", "measure", "microseconds", "on_task"]
+
+# The name of the figure that most cases have.
+US = "µs an event"
 
 Run = Callable[[Bench, str], Mapping[str, float]]
 
@@ -52,20 +55,28 @@ class Samples:
         for name, value in figures.items():
             self._figures[case, receiver, name].append(value)
 
-    def all(self, case: str, receiver: str, name: str = "us") -> list[float]:
+    def names(self, case: str, receiver: str) -> list[str]:
+        """The names of its figures."""
+        return [name for one, other, name in self._figures if (one, other) == (case, receiver)]
+
+    def all(self, case: str, receiver: str, name: str = US) -> list[float]:
         """A figure of all rounds; empty if it was not measured."""
         return self._figures.get((case, receiver, name), [])
 
-    def median(self, case: str, receiver: str, name: str = "us") -> float | None:
-        """The median of a figure; None if it was not measured."""
+    def median(self, case: str, receiver: str, name: str = US) -> float | None:
+        """The median of a figure of a case; None if it was not measured."""
         figures = self.all(case, receiver, name)
         return statistics.median(figures) if figures else None
 
-    def ratio(self, of: tuple[str, str], to: tuple[str, str], name: str = "us") -> float | None:
+    def ratio(self, of: tuple[str, str], to: tuple[str, str], name: str = US) -> float | None:
         """The median of the ratios of a figure, of one case and receiver to another; None if not measured."""
-        pairs = zip(self.all(*of, name), self.all(*to, name), strict=True) if self.all(*of) and self.all(*to) else ()
-        ratios = [one / other for one, other in pairs]
-        return statistics.median(ratios) if ratios else None
+        return self.combine(lambda one, other: one / other, [of, to], name)
+
+    def combine(self, formula: Callable[..., float], kinds: Sequence[tuple[str, str]], name: str = US) -> float | None:
+        """The median of what a formula makes of a figure of some cases and receivers, round by round."""
+        rounds = zip(*(self.all(*kind, name) for kind in kinds), strict=False)
+        values = [formula(*figures) for figures in rounds]
+        return statistics.median(values) if values else None
 
 
 def measure(bench: Bench, cases: Iterable[Case], rounds: int) -> Samples:
@@ -102,4 +113,4 @@ def on_task(task: Task, figures: Callable[[Task, dict[str, Any]], Mapping[str, f
 
 def microseconds(task: Task, outcome: dict[str, Any]) -> dict[str, float]:
     """Processor time of an event."""
-    return {"us": outcome["cpu"] / task.events * 1e6}
+    return {US: outcome["cpu"] / task.events * 1e6}

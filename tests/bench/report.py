@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
-from bench.cases import Case, Samples
+from bench.cases import US, Case, Samples
 from bench.goals import GOALS
+from bench.measures.growth import CURVES
 
 __all__ = ["goal_rows", "tables"]
 
@@ -27,13 +29,40 @@ def tables(samples: Samples, cases: Iterable[Case]) -> Iterator[str]:
     if rows := goal_rows(samples):
         yield from _table(["measure", "goal", "measured", "met"], rows)
         yield ""
-    rows = []
+    for _, group in itertools.groupby(cases, key=lambda case: case.group.partition("-")[0]):
+        yield from _group(samples, list(group))
+        yield ""
+
+
+def _group(samples: Samples, cases: list[Case]) -> Iterator[str]:
+    """One table: a line for each receiver of each case, a column for each figure."""
+    curve = CURVES.get(cases[0].group)
+    names = list(
+        dict.fromkeys(name for case in cases for one in case.receivers for name in samples.names(case.key, one))
+    )
+    if not names:
+        return
+    rows: list[list[str]] = []
+    before: float | None = None
     for case in cases:
         for receiver in case.receivers:
-            figure = samples.median(case.key, receiver)
-            if figure is not None:
-                rows.append([case.key, receiver, f"{figure:.2f}", f"{1e6 / figure:,.0f}"])
-    yield from _table(["case", "receiver", "µs an event", "events a second"], rows)
+            medians = [samples.median(case.key, receiver, name) for name in names]
+            if medians.count(None) == len(names):
+                continue
+            row = [case.key, *([] if curve else [receiver])]
+            row += ["" if median is None else f"{median:.2f}" for median in medians]
+            cost = samples.median(case.key, receiver, US)
+            if curve:
+                row.append(f"{cost / before:.2f}" if cost and before else "")
+                before = cost
+            elif names == [US]:
+                row.append(f"{1e6 / cost:,.0f}" if cost else "")
+            rows.append(row)
+    if curve:
+        head = [curve, *names, "against the line above"]
+    else:
+        head = ["", "receiver", *names, *(["events a second"] if names == [US] else [])]
+    yield from _table(head, rows)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:

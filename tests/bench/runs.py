@@ -94,6 +94,18 @@ class Bench:
                 figures["written"] = json.loads(sender.stdout.readline())
         return figures
 
+    def imported(self, receiver: str) -> float:
+        """Seconds of processor time that this import takes in a fresh interpreter.
+
+        Raises:
+            Missing: the module is not installed.
+            subprocess.CalledProcessError: it failed.
+        """
+        command, environment = self._command(receiver)
+        script = f"import time; began = time.process_time(); {receiver}; print(time.process_time() - began)"
+        done = subprocess.run([*command, "-c", script], env=environment, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
     def _command(self, receiver: str) -> tuple[list[str], Mapping[str, str]]:
         """How to start a receiver: the words before and after the task (an empty one), and its environment."""
         if receiver in OURS:
@@ -102,13 +114,18 @@ class Bench:
             return [sys.executable, "-m", "bench.receivers.machine", "", receiver], _environment()
         if receiver == "decode only":
             return [sys.executable, "-m", "bench.receivers.limit", ""], _environment()
+        if receiver.startswith("import etorox"):
+            return [sys.executable], _environment()
         if receiver == "node":
             modules = self.peers / "npm" / "node_modules"
             if shutil.which("node") is None or not (modules / "@microsoft" / "signalr").exists():
                 raise Missing("@microsoft/signalr is not installed: run `python tests/bench --install`")
             return ["node", str(HERE / "receivers" / "node_peer.cjs"), ""], os.environ | {"NODE_PATH": str(modules)}
-        if not list((self.peers / "venv").glob(f"lib/python*/site-packages/{receiver}")):
-            raise Missing(f"{receiver} is not installed: run `python tests/bench --install`")
+        package = receiver.removeprefix("import ").partition(".")[0]
+        if not list((self.peers / "venv").glob(f"lib/python*/site-packages/{package}")):
+            raise Missing(f"{package} is not installed: run `python tests/bench --install`")
+        if receiver.startswith("import "):
+            return [str(self._python)], _environment()
         return [str(self._python), "-m", f"bench.receivers.{receiver}_peer", ""], _environment()
 
 

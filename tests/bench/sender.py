@@ -206,7 +206,7 @@ class _Sender:
         if len(self._ready) < self._task.connections or self._task.measure == "idle":
             return
         if self._task.rate:
-            self._pace(link)
+            self._pace()
             return
         streams: dict[tuple[str, ...], memoryview] = {}
         for each in self._ready:
@@ -224,13 +224,15 @@ class _Sender:
             each.sock.setblocking(False)
             self._selector.modify(each.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, each)
 
-    def _pace(self, link: _Link) -> None:
-        """Write so many events a second, and tell when each was written, in nanoseconds of the monotonic clock."""
+    def _pace(self) -> None:
+        """Write so many events a second, to each client in turn, and tell when each was written, in nanoseconds."""
         task, times = self._task, []
-        parts = itertools.cycle(frames(task, link.calls))
+        parts = itertools.cycle(frames(task, self._ready[0].calls))
+        links = itertools.cycle(self._ready)
         period = task.burst / task.rate
         due = time.monotonic() + 0.05
         for _ in range(task.total // task.burst):
+            link = next(links)
             piece = link.wrap(list(itertools.islice(parts, task.burst)))
             if (left := due - time.monotonic()) > 0:
                 time.sleep(left)

@@ -114,7 +114,7 @@ def _raw(task: Task, tally: Tally) -> None:
         left = sum(map(len, islice(cycle(parts), count // task.per_frame)))
         while left > 0:
             left -= len(sock.recv(65_536))
-        tally.turn({name: None for name in task.fields or range(11)})
+        tally.turn(list(task.fields or range(11)))
 
 
 def main() -> None:

@@ -36,7 +36,10 @@ def finish(**figures: Any) -> NoReturn:
 
 
 def memory(what: str = "VmRSS") -> int:
-    """Bytes of resident memory, now (`VmRSS`) or at most (`VmHWM`); 0 where the system does not say. Not `ru_maxrss`: that counts the parent in."""
+    """Bytes of resident memory, now (`VmRSS`) or at most (`VmHWM`); 0 where the system does not say.
+
+    Not `ru_maxrss`: that counts in what the process was before it became this program.
+    """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith(what):
@@ -77,7 +80,7 @@ class Tally:
         """The warm-up, or the measure, is over with this event."""
         cpu, wall = time.process_time(), time.monotonic()
         if self._is_warm or self._task.measure == "first":
-            assert len(event) == len(self._task.fields or range(11)) if isinstance(event, dict | list) else event.price
+            assert event.price if hasattr(event, "price") else len(event) == len(self._task.fields or range(11))
             finish(
                 cpu=cpu - self._cpu,
                 wall=wall - self._wall,

@@ -59,6 +59,11 @@ class Samples:
         """The names of its figures."""
         return [name for one, other, name in self._figures if (one, other) == (case, receiver)]
 
+    def rates(self, case: str) -> dict[str, float]:
+        """Events a second of processor time, of every receiver of a case, by the medians."""
+        receivers = [receiver for one, receiver, name in self._figures if (one, name) == (case, US)]
+        return {receiver: 1e6 / statistics.median(self.all(case, receiver)) for receiver in receivers}
+
     def all(self, case: str, receiver: str, name: str = US) -> list[float]:
         """A figure of all rounds; empty if it was not measured."""
         return self._figures.get((case, receiver, name), [])

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from bench.cases import US, Samples
+from bench.measures.growth import PER_BYTE
 from bench.measures.latency import BURSTS, P50, P99, SINGLE
 from bench.measures.machines import PLAIN, SESSION, TLS
 from bench.measures.resources import GROWN, IMPORT, MEMORY, MILLISECONDS, MORE, PEAK
@@ -52,6 +53,11 @@ def _share(case: str, receiver: str, of: str, name: str) -> Ratio:
 def _grown(receiver: str) -> Ratio:
     """How much more memory two million events left, in MiB."""
     return lambda samples: samples.median(GROWN, receiver, MORE)
+
+
+def _grows(receiver: str, of: str, to: str, figure: str) -> Ratio:
+    """A figure of one point of a curve, against that of another."""
+    return lambda samples: samples.ratio((of, receiver), (to, receiver), figure)
 
 
 def _tls(samples: Samples) -> float | None:
@@ -108,5 +114,15 @@ GOALS: tuple[Goal, ...] = (
         0.35,
         _share(IMPORT, "import etorox_proto", "import pysignalr.client", MILLISECONDS),
         is_least=False,
+    ),
+    *(
+        Goal(f"growth: {figure}, {of}, against {to}", bound, _grows(receiver, of, to, figure), is_least=False)
+        for receiver, of, to, figure, bound in (
+            ("blocking", "100 subscriptions", "1 subscriptions", US, 1.25),
+            ("asyncio", "1,000 connections", "1 connections", US, 1.5),
+            ("blocking", "1,048,576 B a message", "100,000 B a message", PER_BYTE, 1.25),
+            ("blocking", "1 B a read", "16 B a read", US, 20.0),
+            ("blocking", "262,144 B a read", "65,536 B a read", US, 1.25),
+        )
     ),
 )

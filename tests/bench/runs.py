@@ -66,6 +66,12 @@ class Bench:
         shutil.copy(HERE / "package.json", folder)
         subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
 
+    def versions(self) -> list[str]:
+        """The peers and their versions, as they are pinned."""
+        packages: dict[str, str] = json.loads((HERE / "package.json").read_text(encoding="ascii"))["dependencies"]
+        pinned = (HERE / "requirements.txt").read_text(encoding="ascii").split()
+        return [*(line.replace("==", " ") for line in pinned), *(" ".join(pair) for pair in packages.items())]
+
     def missing(self, receiver: str) -> str:
         """Why this receiver cannot run here; "" if it can."""
         if self.only and receiver not in self.only:

@@ -8,7 +8,9 @@ from typing import Any
 from bench.cases import US, Case, on_task
 from bench.task import Task
 
-__all__ = ["CURVES", "cases"]
+__all__ = ["CURVES", "PER_BYTE", "cases"]
+
+PER_BYTE = "ns a byte"
 
 _SUBSCRIPTIONS = (1, 10, 100)
 _CONNECTIONS = (1, 100, 1_000)
@@ -21,20 +23,25 @@ def cases(scale: float) -> Iterator[Case]:
     """All points of all curves."""
     for count in _SUBSCRIPTIONS:
         task = Task(subscriptions=count, merged=True, warmup=int(10_000 * scale), events=int(50_000 * scale))
-        yield _case("subscriptions", f"{count:,}", "blocking", task)
+        yield _case("subscriptions", f"{count:,} subscriptions", "blocking", task)
     for count in _CONNECTIONS:
         # All together as many events a second, so that what is compared is not how well reads are filled.
         number = max(int(count * scale), 1)
         task = Task(connections=number, rate=4_000, warmup=2 * number, events=int(8_000 * scale))
-        yield _case("connections", f"{count:,}", "asyncio", task)
+        yield _case("connections", f"{count:,} connections", "asyncio", task)
     for size in _SIZES:
         events = int(min(50_000, 60_000_000 / size) * scale) + 1
         yield _case(
-            "size", f"{size:,} B", "blocking", Task(shape="sized", size=size, warmup=events // 4 + 1, events=events)
+            "size",
+            f"{size:,} B a message",
+            "blocking",
+            Task(shape="sized", size=size, warmup=events // 4 + 1, events=events),
         )
     for chunk in _CHUNKS:
         events = int(min(50_000, chunk * 300) * scale) + 1
-        yield _case("chunk", f"{chunk:,} B", "blocking", Task(chunk=chunk, warmup=events // 4 + 1, events=events))
+        yield _case(
+            "chunk", f"{chunk:,} B a read", "blocking", Task(chunk=chunk, warmup=events // 4 + 1, events=events)
+        )
 
 
 CURVES: Mapping[str, str] = {
@@ -48,6 +55,6 @@ CURVES: Mapping[str, str] = {
 def _case(group: str, point: str, receiver: str, task: Task) -> Case:
     def figures(task: Task, outcome: dict[str, Any]) -> Mapping[str, float]:
         cost = outcome["cpu"] / task.events * 1e6
-        return {US: cost} | ({"ns a byte": cost * 1e3 / task.size} if task.size else {})
+        return {US: cost} | ({PER_BYTE: cost * 1e3 / task.size} if task.size else {})
 
     return Case(group, point, (receiver,), on_task(task, figures), rounds=_ROUNDS)

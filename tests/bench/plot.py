@@ -37,7 +37,7 @@ _NAMES = {
 }
 _PAPER, _INK, _FAINT = "#fcfcfb", "#24292f", "#59636e"
 _OURS, _PEERS, _LIMIT = "#1f6fb2", "#c98b2b", "#b9bfc6"
-_WIDTH, _PANEL, _LEFT, _ROW = 960, 470, 130, 22
+_WIDTH, _PANEL, _LEFT, _ROW = 960, 470, 140, 22
 _BAR = _PANEL - _LEFT - 90
 
 

@@ -30,5 +30,6 @@ def cases(scale: float) -> Iterator[Case]:
     """Both; the processor time of so thin a stream comes with them."""
     for key, burst in ((SINGLE, 1), (BURSTS, 50)):
         # A second of it warms up, a second counts.
-        task = Task(measure="latency", rate=5_000, burst=burst, warmup=int(5_000 * scale), events=int(5_000 * scale))
+        count = max(int(5_000 * scale), 100)
+        task = Task(measure="latency", rate=5_000, burst=burst, warmup=count, events=count)
         yield Case("latency", key, _RECEIVERS, on_task(task, _delays))

@@ -52,6 +52,8 @@ class Bench:
 
     def install(self) -> None:
         """Install the peers, in the versions of `requirements.txt` and `package.json`, unless they are there."""
+        self.peers.mkdir(parents=True, exist_ok=True)
+        (self.peers / ".gitignore").write_text("*\n", encoding="ascii")
         if not self._python.exists():
             subprocess.run([sys.executable, "-m", "venv", self.peers / "venv"], check=True)
         wanted = HERE / "requirements.txt"

@@ -10,7 +10,6 @@ import datetime
 import socket
 import ssl
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from itertools import islice
@@ -133,8 +132,10 @@ def _read(task: Task, tally: Tally, feed: Iterator[Any]) -> None:
     if task.merged:
         feed = (event.event for event in feed if type(event) is EventReceived)
     for count in (task.warmup, task.events):
-        last = deque(islice(feed, count), maxlen=1)
-        tally.turn(last[0])
+        last = None
+        for event in islice(feed, count):
+            last = event
+        tally.turn(last)
 
 
 # --------------------------------------------------------------------------------------------------- asynchronous

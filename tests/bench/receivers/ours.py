@@ -115,7 +115,8 @@ def _subscriptions(task: Task, exchange: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------- blocking
 
 
-def _blocking(task: Task, tally: Tally) -> None:
+def _blocking(task: Task) -> None:
+    tally = Tally(task)
     opener = (lambda dial, timeout: _Chunked(dial, timeout, task.chunk)) if task.chunk else None
     if task.encoding == "json":
         with etorox_transports.blocking.connect(**_exchange(task), open=opener) as exchange:
@@ -141,7 +142,8 @@ def _read(task: Task, tally: Tally, feed: Iterator[Any]) -> None:
 # --------------------------------------------------------------------------------------------------- asynchronous
 
 
-async def _async(task: Task, tally: Tally, adapter: Any) -> None:
+async def _async(task: Task, adapter: Any) -> None:
+    tally = Tally(task)  # the event loop and its modules are there, as for the peers
     if task.encoding == "json":
         async with adapter.connect(**_exchange(task)) as exchange:
             await _read_async(task, tally, aiter(_subscriptions(task, exchange)))
@@ -165,8 +167,9 @@ async def _read_async(task: Task, tally: Tally, feed: AsyncIterator[Any]) -> Non
                 break
 
 
-async def _many(task: Task, tally: Tally, adapter: Any) -> None:
+async def _many(task: Task, adapter: Any) -> None:
     """Many connections in one process, each with a task that reads it."""
+    tally = Tally(task)
 
     async def run(ready: anyio.Event) -> None:
         async with adapter.connect(**_exchange(task)) as exchange:
@@ -183,26 +186,25 @@ async def _many(task: Task, tally: Tally, adapter: Any) -> None:
             await ready.wait()
         if task.measure == "idle":
             await anyio.sleep(1)
-            tally = Tally(task)
+            watched = Tally(task)
             await anyio.sleep(task.seconds)
-            finish(cpu=tally.cpu(), before=before, memory=memory())
+            finish(cpu=watched.cpu(), before=before, memory=memory())
 
 
 def main() -> None:
     task, name = read_task(), sys.argv[2]
-    tally = Tally(task)
     receive: Callable[..., Any] = _async if task.connections == 1 and task.measure != "idle" else _many
     if name == "blocking":
-        _blocking(task, tally)
+        _blocking(task)
     elif name == "trio":
-        trio.run(receive, task, tally, etorox_transports.trio)
+        trio.run(receive, task, etorox_transports.trio)
     else:
         backend, options = {
             "asyncio": ("asyncio", {}),
             "uvloop": ("asyncio", {"use_uvloop": True}),
             "anyio on trio": ("trio", {}),
         }[name]
-        anyio.run(receive, task, tally, etorox_transports.anyio, backend=backend, backend_options=options)
+        anyio.run(receive, task, etorox_transports.anyio, backend=backend, backend_options=options)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ EXPORTS = {
         "HubMessage",
         "Invocation",
         "InvocationReceived",
+        "ItemReader",
         "ItemReceived",
         "ItemsReceived",
         "JsonCodec",

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from etorox_proto._market import Row, event_decoder, read_event, row_decoder, row_reader, row_type
-from etorox_proto.signalr import LocalProtocolError
+from etorox_proto._market import Row, event_decoder, event_reader, read_event, row_decoder, row_reader, row_type
+from etorox_proto.signalr import ItemReader, LocalProtocolError
 
 __all__ = ["Subscription", "Topic"]
 
@@ -70,11 +70,11 @@ class Subscription:
             argument["fields"] = list(self.fields)
         return argument
 
-    def decoder(self) -> tuple[Callable[[Any], Any], Callable[[bytes], Any]]:
+    def decoder(self) -> tuple[Callable[[Any], Any], ItemReader]:
         """What makes an event or row of an item's JSON, and what does so faster, but raises where that knows a way."""
         if self.row_type is None:
-            return event_decoder(), read_event
-        return row_decoder(self.row_type), row_reader(self.row_type)
+            return event_decoder(), ItemReader(read_event, event_reader)
+        return row_decoder(self.row_type), ItemReader(row_reader(self.row_type))
 
 
 def _check_names(names: Sequence[str], what: str) -> tuple[str, ...]:

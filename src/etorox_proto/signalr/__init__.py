@@ -7,7 +7,7 @@ frame, `JsonCodec` and `MessagePackCodec` read and write hub messages, `parse_ne
 
 from __future__ import annotations
 
-from etorox_proto.signalr._call import Call, Upload
+from etorox_proto.signalr._call import Call, ItemReader, Upload
 from etorox_proto.signalr._client import HubConnection
 from etorox_proto.signalr._config import HubConfig, Limits, ServerConfig, check_seconds
 from etorox_proto.signalr._errors import (
@@ -111,6 +111,7 @@ __all__ = [
     "HubMessage",
     "Invocation",
     "InvocationReceived",
+    "ItemReader",
     "ItemReceived",
     "ItemsReceived",
     "JsonCodec",

@@ -15,7 +15,7 @@ import msgspec
 
 from etorox_proto.signalr._errors import LocalProtocolError
 
-__all__ = ["Call", "CallTable", "InvocationIds", "Upload"]
+__all__ = ["Call", "CallTable", "InvocationIds", "ItemReader", "Upload"]
 
 
 @final
@@ -41,6 +41,19 @@ class Upload:
         return f"<Upload {self.stream_id!r}: to {self.target!r}>"
 
 
+class ItemReader(msgspec.Struct, frozen=True):
+    """A fast way to items, of JSON only, from bytes that may be anything: what it refuses goes the ordinary way.
+
+    Attributes:
+        read: makes an item of what may be one payload, such as the `decode` of a `msgspec.json.Decoder`. It must raise
+            unless it is exactly that, and whenever the ordinary way would make anything else of it.
+        choose: given several such texts in one, and their number, returns what reads them best; it may guess.
+    """
+
+    read: Callable[[bytes], Any]
+    choose: Callable[[bytes, int], Callable[[bytes], Any]] | None = None
+
+
 @final
 class Call:
     """One call or stream of ours; compared by identity.
@@ -50,12 +63,12 @@ class Call:
         target: the method's name.
         streaming: whether it is a stream.
         decode: makes a result or item of its undecoded payload.
-        read: makes an item of bytes, and raises unless they are one payload and no more, and fit; None if nothing can.
+        reader: a fast way to its items, until that has been taken up; None if there is none.
         number: which of the messages that count (section 16) it is, on its connection.
         uploads: the streams that the application sends with it, in the order of the method's arguments.
     """
 
-    __slots__ = ("decode", "invocation_id", "number", "read", "streaming", "target", "uploads")
+    __slots__ = ("decode", "invocation_id", "number", "reader", "streaming", "target", "uploads")
 
     def __init__(
         self,
@@ -65,15 +78,15 @@ class Call:
         streaming: bool,
         decode: Callable[[msgspec.Raw], Any],
         number: int,
-        read: Callable[[bytes], Any] | None = None,
+        reader: ItemReader | None = None,
         uploads: tuple[Upload, ...] = (),
     ) -> None:
         self.invocation_id = invocation_id
         self.target = target
         self.streaming = streaming
         self.decode = decode
+        self.reader = reader
         self.number = number
-        self.read = read
         self.uploads = uploads
 
     def __repr__(self) -> str:

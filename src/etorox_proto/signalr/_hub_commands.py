@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from etorox_proto.signalr._call import Call, Upload
+from etorox_proto.signalr._call import Call, ItemReader, Upload
 from etorox_proto.signalr._events import HubEvent
 from etorox_proto.signalr._messages import Completion, StreamItem
 from etorox_proto.signalr._peer import Peer, check_reason
@@ -60,7 +60,7 @@ class HubCommands(Peer[HubEvent]):
         *,
         item_type: Any = Any,
         item_decoder: Callable[[msgspec.Raw], Any] | None = None,
-        item_reader: Callable[[bytes], Any] | None = None,
+        item_reader: ItemReader | None = None,
         uploads: int = 0,
         headers: Mapping[str, str] | None = None,
         now: float,
@@ -74,9 +74,7 @@ class HubCommands(Peer[HubEvent]):
                 stream with `UnexpectedResult`, and the server is told to stop.
             item_decoder: makes an item of its undecoded payload instead; what it raises fails the stream in the same
                 way.
-            item_reader: beside `item_decoder`, and only with JSON: does the same faster, from bytes that are not known
-                to be one payload, such as the `decode` of a `msgspec.json.Decoder`. It must raise unless they are, and
-                whenever `item_decoder` would make anything else of them; that is then asked.
+            item_reader: beside `item_decoder`, a faster way to the same items.
             uploads: as for `invoke`.
             headers: hub message headers, strings by strings.
             now: seconds.
@@ -84,12 +82,12 @@ class HubCommands(Peer[HubEvent]):
         Raises:
             LocalProtocolError: as for `invoke`.
         """
-        decode, read = item_decoder, item_reader
+        decode, reader = item_decoder, item_reader
         if decode is None:
             # It reads bytes as well as it does a payload, and refuses what is not one.
             decode = self._codec.payload_decoder(item_type)
-            read = cast("Callable[[bytes], Any]", decode)
-        return self._call(target, arguments, decode, headers, streaming=True, read=read, uploads=uploads, now=now)
+            reader = ItemReader(cast("Callable[[bytes], Any]", decode))
+        return self._call(target, arguments, decode, headers, streaming=True, reader=reader, uploads=uploads, now=now)
 
     def send(
         self,

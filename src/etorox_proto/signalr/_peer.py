@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from etorox_proto.signalr._call import Call, Upload
+from etorox_proto.signalr._call import Call, ItemReader, Upload
 from etorox_proto.signalr._callee import Callee
 from etorox_proto.signalr._caller import Caller, encode_arguments, hub_headers
 from etorox_proto.signalr._codec import Codec
@@ -109,7 +109,7 @@ class Peer(Machine[Event]):
         headers: Mapping[str, str] | None,
         *,
         streaming: bool = False,
-        read: Callable[[bytes], Any] | None = None,
+        reader: ItemReader | None = None,
         uploads: int = 0,
         now: float,
     ) -> Call:
@@ -132,7 +132,7 @@ class Peer(Machine[Event]):
             target,
             streaming=streaming,
             decode=decode,
-            read=read,
+            reader=reader,
             number=self._numbered,
             uploads=streams,
         )

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import Any, final
 
-from etorox_proto.signalr._call import Call
+from etorox_proto.signalr._call import Call, ItemReader
 from etorox_proto.signalr._errors import RemoteProtocolError
 from etorox_proto.signalr._events import ItemsReceived
 from etorox_proto.signalr._frames import FINAL_TEXT, HEAD, LONG, is_utf8
@@ -44,9 +44,10 @@ _MOST_HEADS = 1_024
 class _Stream:
     """One stream, and what stands before its items: in a record, and in short and long frames."""
 
-    def __init__(self, call: Call, read: Callable[[bytes], Any], beginning: bytes, longest: int) -> None:
+    def __init__(self, call: Call, reader: ItemReader, beginning: bytes, longest: int) -> None:
         self.call = call
-        self.read = read
+        self.read = reader.read
+        self.choose = reader.choose
         self.beginning = beginning
         self.short_heads = _Heads(beginning, 1, longest)
         self.long_heads = _Heads(beginning, 2, longest)
@@ -59,21 +60,25 @@ class _Heads(dict[int, bytes]):
         beginning: of the record.
         size: how many bytes tell the length.
         longest: the longest message; no frame begins with what a longer one is said to begin with.
+
+    Attributes:
+        size: of a head, in bytes.
     """
 
     def __init__(self, beginning: bytes, size: int, longest: int) -> None:
         super().__init__()
         self._beginning = beginning
-        self._size = size
+        self._digits = size
         self._longest = longest
+        self.size = size + len(beginning)
 
     def __missing__(self, rest: int) -> bytes:
         if len(self) >= _MOST_HEADS:
             self.clear()
-        length = rest - self._size + len(_END)
-        fits = length < LONG if self._size == 1 else LONG <= length < 65_536
+        length = rest - self._digits + len(_END)
+        fits = length < LONG if self._digits == 1 else LONG <= length < 65_536
         is_read = fits and length <= self._longest
-        self[rest] = length.to_bytes(self._size, "big") + self._beginning if is_read else _END
+        self[rest] = length.to_bytes(self._digits, "big") + self._beginning if is_read else _END
         return self[rest]
 
 
@@ -107,19 +112,19 @@ class Shortcut:
         self._streams: dict[bytes, _Stream] = {}
         self._lengths: list[int] = []
         self._last = b""  # what the latest item began with
-        self._is_smooth = True  # lately there was one stream and nothing else
+        self._is_smooth = True  # as far as was looked lately, there was one stream and nothing else
         self.count = 0
 
     def learn(self, record: bytes, message: StreamItem) -> None:
         """Take what a record begins with, which has been read in the ordinary way. Each stream is looked at once."""
         call = self._find(message.invocation_id)
-        if call is None or call.read is None:
+        if call is None or call.reader is None:
             return
-        read, call.read = call.read, None
+        reader, call.reader = call.reader, None
         beginning, item, end = record.rpartition(bytes(message.item))
         if item and end == b"}" and self._leads_to_item(beginning, call):
             self._streams = {each: stream for each, stream in self._streams.items() if self._is_live(stream.call)}
-            self._streams[beginning] = _Stream(call, read, beginning, self._longest)
+            self._streams[beginning] = _Stream(call, reader, beginning, self._longest)
             self._lengths = sorted({len(each) for each in self._streams})
 
     def _leads_to_item(self, beginning: bytes, call: Call) -> bool:
@@ -147,7 +152,7 @@ class Shortcut:
             return start
         if self._is_smooth and len(data) - start > _MANY:
             start = self._read_together(data, start)
-        self._is_smooth = True
+        is_smooth, self._is_smooth = self._is_smooth, False
         stream: _Stream | None = None
         items: list[Any] = []
         longest, end = self._longest, len(data) - 3
@@ -160,13 +165,13 @@ class Shortcut:
                 break
             stop = body + length
             if stop > len(data):
-                self._deliver(stream, items)
-                return start
+                self._is_smooth = is_smooth  # nothing else has been seen
+                break
             if kind != FINAL_TEXT or length > longest or data[stop - 1] != _SEPARATOR or data[stop - 2] != _BRACE:
                 break
             if stream is None or not data.startswith(stream.beginning, body):
                 self._deliver(stream, items)
-                self._is_smooth = stream is None
+                is_smooth = stream is None
                 stream, items = self._find_stream(data, body), []
                 if stream is None or data.find(_SEPARATOR, body) < stop - 1:
                     break
@@ -178,7 +183,8 @@ class Shortcut:
             except Exception:  # noqa: BLE001 - of the user's type, perhaps; the ordinary way will tell
                 break
             start = stop
-        self._is_smooth = self._is_smooth and start >= end
+        else:
+            self._is_smooth = is_smooth
         self._deliver(stream, items)
         return start
 
@@ -192,8 +198,9 @@ class Shortcut:
         pieces = data[start:].split(seam)
         pieces[0] = pieces[0][len(seam) - len(_END) :]
         pieces.pop()
-        count = self._read_pieces(stream, pieces, [*map(heads.__getitem__, map(len, pieces))])
-        return start + sum(map(len, pieces[:count])) + count * len(seam)
+        lengths = list(map(len, pieces))
+        count = self._read_pieces(stream, pieces, lengths, map(heads.__getitem__, lengths), heads.size)
+        return start + sum(lengths[:count]) + count * len(seam)
 
     def read_records(self, data: bytes) -> int:
         """Read records of one stream; returns how many bytes of the data they are, of which the rest is something else.
@@ -206,20 +213,36 @@ class Shortcut:
             return 0
         pieces = data.split(_END)
         pieces.pop()
-        if max(map(len, pieces), default=0) + len(_END) > self._longest:
+        lengths = list(map(len, pieces))
+        if max(lengths, default=0) + len(_END) > self._longest:
             return 0
-        count = self._read_pieces(stream, pieces, repeat(stream.beginning, len(pieces)))
-        return sum(map(len, pieces[:count])) + count * len(_END)
+        beginning = stream.beginning
+        count = self._read_pieces(stream, pieces, lengths, repeat(beginning), len(beginning))
+        return sum(lengths[:count]) + count * len(_END)
 
-    def _read_pieces(self, stream: _Stream, pieces: list[bytes], heads: Iterable[bytes]) -> int:
-        """Read items that stand behind their heads, if all do; returns how many fit their type before one did not."""
-        heads = list(heads)
+    def _read_pieces(
+        self, stream: _Stream, pieces: list[bytes], lengths: list[int], heads: Iterable[bytes], head: int
+    ) -> int:
+        """Read items that stand behind their heads, if all do.
+
+        Args:
+            stream: whose items they are.
+            pieces: each a head and an item.
+            lengths: how long the pieces are.
+            heads: what each must begin with.
+            head: how long a head is; what nothing begins with may be shorter.
+
+        Returns:
+            How many items fit their type before one did not.
+        """
         texts = list(map(bytes.removeprefix, pieces, heads))
         text = b"".join(texts)
         items: list[Any] = []
-        if len(text) + sum(map(len, heads)) == sum(map(len, pieces)) and is_utf8(text):
+        if len(text) + len(pieces) * head == sum(lengths) and is_utf8(text):
+            read = stream.read if stream.choose is None else stream.choose(text, len(texts))
             with contextlib.suppress(Exception):  # as in `read_frames`
-                items.extend(map(stream.read, texts))  # one by one, so that those before a failure are there
+                items.extend(map(read, texts))  # one by one, so that those before a failure are there
+        self._is_smooth = len(items) == len(pieces)
         self._deliver(stream, items)
         return len(items)
 

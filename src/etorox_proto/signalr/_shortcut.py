@@ -11,15 +11,15 @@ Why the result is the same: a beginning counts only if the codec, given it with 
 decoder of the item's type accepts nothing else; so no separator can be in it either.
 
 Many frames are read together, by functions of Python's own over lists: they are split at what stands between two items,
-and then each must begin with the one head that a frame of its length can have.
+and then each must begin with the one head that a frame of its length can have. Records in one message are simply split
+at what stands between two items.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable
-from itertools import repeat
+from collections.abc import Callable
 from typing import Any, final
 
 from etorox_proto.signalr._call import Call, ItemReader
@@ -199,7 +199,11 @@ class Shortcut:
         pieces[0] = pieces[0][len(seam) - len(_END) :]
         pieces.pop()
         lengths = list(map(len, pieces))
-        count = self._read_pieces(stream, pieces, lengths, map(heads.__getitem__, lengths), heads.size)
+        texts = list(map(bytes.removeprefix, pieces, map(heads.__getitem__, lengths)))
+        if sum(map(len, texts)) + len(texts) * heads.size != sum(lengths):
+            self._is_smooth = False  # not every piece began with its head
+            return start
+        count = self._read_texts(stream, texts)
         return start + sum(lengths[:count]) + count * len(seam)
 
     def read_records(self, data: bytes) -> int:
@@ -211,38 +215,26 @@ class Shortcut:
         stream = self._find_stream(data, 0)
         if stream is None:
             return 0
-        pieces = data.split(_END)
-        pieces.pop()
-        lengths = list(map(len, pieces))
-        if max(lengths, default=0) + len(_END) > self._longest:
+        around = len(stream.beginning) + len(_END)
+        texts = data[len(stream.beginning) :].split(_END + stream.beginning)
+        last = texts.pop()
+        if last.endswith(_END):
+            texts.append(last[: -len(_END)])
+        lengths = list(map(len, texts))
+        if max(lengths, default=0) + around > self._longest:
             return 0
-        beginning = stream.beginning
-        count = self._read_pieces(stream, pieces, lengths, repeat(beginning), len(beginning))
-        return sum(lengths[:count]) + count * len(_END)
+        count = self._read_texts(stream, texts)
+        return sum(lengths[:count]) + count * around
 
-    def _read_pieces(
-        self, stream: _Stream, pieces: list[bytes], lengths: list[int], heads: Iterable[bytes], head: int
-    ) -> int:
-        """Read items that stand behind their heads, if all do.
-
-        Args:
-            stream: whose items they are.
-            pieces: each a head and an item.
-            lengths: how long the pieces are.
-            heads: what each must begin with.
-            head: how long a head is; what nothing begins with may be shorter.
-
-        Returns:
-            How many items fit their type before one did not.
-        """
-        texts = list(map(bytes.removeprefix, pieces, heads))
+    def _read_texts(self, stream: _Stream, texts: list[bytes]) -> int:
+        """Read what may be items; returns how many were before one that is none, or does not fit its type."""
         text = b"".join(texts)
         items: list[Any] = []
-        if len(text) + len(pieces) * head == sum(lengths) and is_utf8(text):
+        if is_utf8(text):
             read = stream.read if stream.choose is None else stream.choose(text, len(texts))
             with contextlib.suppress(Exception):  # as in `read_frames`
                 items.extend(map(read, texts))  # one by one, so that those before a failure are there
-        self._is_smooth = len(items) == len(pieces)
+        self._is_smooth = self._is_smooth and len(items) == len(texts)
         self._deliver(stream, items)
         return len(items)
 

@@ -207,6 +207,17 @@ def records(data: bytes) -> None:
     _check_cuts(start, data)
 
 
+def items(data: bytes) -> None:
+    """Any bytes as items of one stream, or as records, in a frame each: nothing raises, and cuts change nothing.
+
+    A line is an item, or a record if it begins with `{"type"`. Byte by byte all of them are read in the ordinary way,
+    in larger pieces most in a shorter one.
+    """
+    lines = [b"{}", *data[:_LONGEST].split(b"\n")]
+    records = [line if line.startswith(b'{"type"') else _ITEM % line for line in lines]
+    _check_cuts(_connected, b"".join(_text_frame(record + b"\x1e") for record in records))
+
+
 def packed_records(data: bytes) -> None:
     """Any bytes in binary messages to a client that speaks MessagePack: nothing raises, and cuts change nothing."""
 
@@ -243,6 +254,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         frames,
         compressed_frames,
         records,
+        items,
         packed_records,
         server,
         private_key,
@@ -296,6 +308,15 @@ _ITEM_DECODERS: tuple[Callable[[bytes], object], ...] = (
     event_decoder(),
     row_decoder(row_type(["id", "market", "price", "snapshot_id", "something_new", "updated_at"])),
 )
+
+
+_ITEM = b'{"type":2,"invocationId":"3","item":%s}'
+
+
+def _text_frame(payload: bytes) -> bytes:
+    length = len(payload)
+    head = bytes([0x81, length]) if length < 126 else b"\x81\x7e" + length.to_bytes(2, "big")
+    return head + payload
 
 
 def _same(piece: bytes) -> bytes:

@@ -16,6 +16,7 @@ import etorox_proto
 import etorox_proto.signalr
 import etorox_proto.simulator
 import etorox_proto.testing
+import etorox_proto.testing.laws
 import etorox_proto.testing.strategies
 import etorox_transports
 import etorox_transports.anyio
@@ -212,6 +213,27 @@ EXPORTS = {
         "websocket_frame",
         "whole",
     ],
+    "etorox_proto.testing.laws": [
+        "Again",
+        "Application",
+        "Ask",
+        "AtDeadline",
+        "Clock",
+        "End",
+        "Flush",
+        "Hear",
+        "Law",
+        "LawBroken",
+        "Machine",
+        "Open",
+        "Step",
+        "Subject",
+        "Trial",
+        "Wait",
+        "check_history",
+        "check_machine",
+        "histories",
+    ],
     "etorox_proto.testing.strategies": [
         "CODECS",
         "CancelOrder",
@@ -225,6 +247,7 @@ EXPORTS = {
         "broken_frames",
         "chunkings",
         "clocks",
+        "commands",
         "control_frames",
         "damaged",
         "fault_schedules",
@@ -241,6 +264,7 @@ EXPORTS = {
         "order_flows",
         "payloads",
         "plain_values",
+        "programs",
         "record_streams",
         "rows",
         "selectors",

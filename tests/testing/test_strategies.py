@@ -83,6 +83,8 @@ EVERYTHING: dict[str, st.SearchStrategy[Any]] = {
     "moments": drawn.moments(),
     "clocks": drawn.clocks(),
     "fault_schedules": drawn.fault_schedules(),
+    "commands": drawn.commands(["invoke", "close"]),
+    "programs": drawn.programs(["invoke", "close"]),
 }
 
 

@@ -4,7 +4,8 @@
 of every kind; `FakeExchange` is a host that publishes what it is told and goes wrong when it is told. Everything is
 seeded: the same seed gives the same run. Nothing in this package opens a socket or reads a clock.
 
-`etorox_proto.testing.strategies` needs Hypothesis and is imported by its own name: it draws what travels and happens.
+Two modules need Hypothesis, and are imported by their own names: `etorox_proto.testing.strategies` draws what travels
+and what happens, `etorox_proto.testing.laws` tests a machine, ours or yours, against the laws.
 """
 
 from __future__ import annotations

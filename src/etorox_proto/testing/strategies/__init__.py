@@ -38,6 +38,7 @@ from etorox_proto.testing.strategies._messages import (
     plain_values,
     record_streams,
 )
+from etorox_proto.testing.strategies._programs import commands, programs
 from etorox_proto.testing.strategies._time import clocks, fault_schedules, moments
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "broken_frames",
     "chunkings",
     "clocks",
+    "commands",
     "control_frames",
     "damaged",
     "fault_schedules",
@@ -69,6 +71,7 @@ __all__ = [
     "order_flows",
     "payloads",
     "plain_values",
+    "programs",
     "record_streams",
     "rows",
     "selectors",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from etorox_proto.signalr import (
@@ -454,6 +455,18 @@ def test_what_crosses_the_line_is_sent_and_what_comes_then_is_refused() -> None:
     peer.hear(ack(2))
     assert client.unacknowledged_bytes == 0
     client.send("more", now=0.0)
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_what_cannot_be_sent_is_not_kept(is_broken: bool) -> None:
+    peer = Peer()
+    if is_broken:
+        peer.end()
+    with pytest.raises(LocalProtocolError, match="text that UTF-8 can carry"):
+        peer.client.send("news", [msgspec.Raw(b'"\xff"')], now=0.0)
+    assert peer.client.unacknowledged_bytes == 0
+    if is_broken:
+        assert peer.reopen() == [sequence(1)]
 
 
 def test_a_cancel_is_always_heard() -> None:

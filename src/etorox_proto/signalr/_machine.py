@@ -230,6 +230,10 @@ class Machine(Generic[Event]):
         self._write_record(self._codec.encode(message))
 
     def _write_counted(self, record: bytes, *, is_answer: bool = False) -> None:
+        if self._carries:
+            self._write_record(record)
+        elif not self._codec.binary:
+            record.decode()  # as it will have to be once it is sent; a value that was taken as it is may be anything
         self._numbered += 1
         if self._replay is not None:
             self._replay.keep(record, is_answer=is_answer)
@@ -237,7 +241,6 @@ class Machine(Generic[Event]):
             if self._replay.answer_bytes > self._limits.unacknowledged_bytes:
                 allowed = self._limits.unacknowledged_bytes
                 raise LimitExceeded("unacknowledged_bytes", allowed, "answers waiting to be acknowledged")
-        self._write_record(record)
 
     def _write_record(self, record: bytes) -> None:
         if self._websocket is not None and self._websocket.is_open:

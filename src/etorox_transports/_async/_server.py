@@ -20,7 +20,7 @@ from etorox_transports._async._client import AsyncHandler, Client
 from etorox_transports._async._connection import Connection
 from etorox_transports._async._lane import wait_until
 from etorox_transports._async._listening import Acceptance, Acceptor, ServerBackend, SocketStream
-from etorox_transports._serving import ServeLimits, new_tokens, open_listener
+from etorox_transports._serving import LOGGER, ServeLimits, new_tokens, open_listener
 
 __all__ = ["Server"]
 
@@ -177,6 +177,8 @@ class Server:
                 secured = await self._secure(client, stream)
                 if secured is not None:
                     await client.run(secured)
+        except Exception as error:  # noqa: BLE001 - a fault of ours; it is not to end the other clients
+            LOGGER.error("serving %r failed", client.connection, exc_info=error)
         finally:
             with self._backend.new_scope(shield=True) as closing, contextlib.suppress(Exception):
                 closing.cancel()

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from contract import QUICK, Adapter, Feed, case, first, rest, where
+from contract import QUICK, Adapter, Exchange, Feed, case, first, rest, where
 from etorox_proto import ConnectionLost, Dial, ExchangeConfig, SessionState, TimedOut
 from loopback import Client
 from loopback_exchange import LoopbackExchange, number_of
@@ -170,15 +170,20 @@ async def test_closing_from_two_tasks_at_once(async_adapter: Adapter) -> None:
             assert time.monotonic() - began < 0.1 + GRACE
 
 
+def _queued_bytes(exchange: Exchange) -> int:
+    assert exchange.connection is not None
+    return exchange.connection.queued_bytes
+
+
 @case
 async def test_a_goodbye_that_does_not_get_through_is_bounded_too(async_adapter: Adapter) -> None:
     """More than the system holds waits before it, and the server reads nothing."""
     with LoopbackExchange() as server:
         async with async_adapter.connect(where(server, close_timeout=0.1), session=None) as exchange:
             server.deafen()
-            for number in range(2):
-                exchange.subscribe([f"{number}" * 4_000_000])
-                await anyio.sleep(0.01)
+            exchange.subscribe(["0" * 4_000_000])
+            await async_adapter.until(lambda: not _queued_bytes(exchange), server)  # it is being sent
+            exchange.subscribe(["1" * 4_000_000])
             began = time.monotonic()
             await exchange.close()
             assert time.monotonic() - began < 0.1 + 1.5 * GRACE

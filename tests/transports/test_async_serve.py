@@ -11,7 +11,7 @@ import pytest
 
 from contract import Adapter, case, rest
 from etorox_proto import ConnectionClosed, LocalProtocolError, ServerClosed
-from etorox_proto.signalr import CallLost, HubConfig, HubError
+from etorox_proto.signalr import CallLost, HubConfig, HubError, Limits, ServerConfig
 from etorox_transports import ServeLimits, UploadFailed
 
 
@@ -274,3 +274,45 @@ async def test_a_port_that_is_taken(async_adapter: Adapter) -> None:
 def test_limits_that_are_none(wrong: dict[str, Any]) -> None:
     with pytest.raises(LocalProtocolError, match=rf"expected ServeLimits\.{next(iter(wrong))} to be"):
         ServeLimits(**wrong)
+
+
+@case
+async def test_items_that_have_no_room_end_the_connection(
+    async_adapter: Adapter, logged: pytest.LogCaptureFixture
+) -> None:
+    """`ServeLimits.room` is more than the machine holds, so that sending fails instead of waiting."""
+
+    async def handler(connection: Any) -> None:
+        async for call in connection:
+            async with call:
+                await call.send_item("x" * 20_000)
+
+    config = ServerConfig(limits=Limits(queued_bytes=10_000))
+    async with (
+        async_adapter.library.serve(handler, config=config) as server,
+        async_adapter.connect_hub(url(server)) as hub,
+    ):
+        with pytest.raises(HubError, match="invoking 'push'"):
+            await rest(hub.stream("push"))
+    assert "expected at most 10000 bytes waiting" in logged.text
+
+
+@case
+async def test_a_call_that_was_cancelled_before_it_was_worked_on(async_adapter: Adapter) -> None:
+    outcome: list[str] = []
+
+    async def handler(connection: Any) -> None:
+        slow = await connection.next(5.0)
+        behind = await connection.next(5.0)  # the cancel came before it
+        async with slow:
+            outcome.append("begun")
+            await anyio.sleep(math.inf)
+        async with behind:
+            outcome.append("next")
+        await connection.next(5.0)
+
+    async with async_adapter.library.serve(handler) as server, async_adapter.connect_hub(url(server)) as hub:
+        with pytest.raises(TimeoutError):
+            await hub.invoke("slow", timeout=0.02)
+        assert await hub.invoke("behind") is None
+    assert outcome == ["begun", "next"]

@@ -43,13 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if unknown := chosen - set(groups):
             parser.error(f"expected --only to name some of {', '.join(groups)}; got {', '.join(sorted(unknown))}")
         cases = [case for case in cases if not chosen or case.group in chosen]
-        samples = measure(bench, cases, 1 if options.quick else options.rounds)
+        rounds = 1 if options.quick else options.rounds
+        samples = measure(bench, cases, rounds)
     print(*tables(samples, cases), sep="\n")
     out = options.out
     if out is None and not (options.quick or chosen or wanted):
         out = ROOT / "docs" / "reference"
     if out is not None:
-        (out / "benchmarks.md").write_text(page(samples, cases, bench.versions()), encoding="utf-8")
+        (out / "benchmarks.md").write_text(page(samples, cases, bench.versions(), rounds), encoding="utf-8")
         (out / PLOT).write_text(draw(samples), encoding="utf-8")
         print(f"written: {out / 'benchmarks.md'} and {PLOT} beside it", file=sys.stderr)
 

@@ -40,16 +40,17 @@ figure means. µs an event is processor time, median of the rounds; the goals co
 """
 
 
-def page(samples: Samples, cases: Sequence[Case], versions: Sequence[str]) -> str:
+def page(samples: Samples, cases: Sequence[Case], versions: Sequence[str], rounds: int) -> str:
     """The whole page.
 
     Args:
         samples: what was measured.
         cases: what can be shown.
         versions: of the peers.
+        rounds: how many there were.
     """
     system = f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.machine()}"
-    where = f"Taken with {system}, {os.cpu_count()} processors; {', '.join(versions)}."
+    where = f"Taken with {system}, {os.cpu_count()} processors, {rounds} rounds; {', '.join(versions)}."
     return "\n".join([_HEAD, *_wrapped(where), "", *tables(samples, cases)]).rstrip() + "\n"
 
 

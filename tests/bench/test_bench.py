@@ -155,7 +155,7 @@ def test_every_goal_is_about_something_measured(cases: Sequence[Case]) -> None:
     assert len(goal_rows(everything)) == len(GOALS)
     plot = ET.fromstring(draw(everything))
     assert plot.tag.endswith("svg")
-    text = page(everything, cases, ["pysignalr 1.3.3"])
+    text = page(everything, cases, ["pysignalr 1.3.3"], 7)
     assert max(map(len, text.splitlines()[:12])) <= 120
     assert all(case.key in text for case in cases)
 

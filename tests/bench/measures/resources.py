@@ -28,7 +28,7 @@ def cases(scale: float) -> Iterator[Case]:
     )
     yield Case("import", IMPORT, imports, _imported)
     first = Task(measure="first", warmup=0, events=1)
-    yield Case("first", FIRST, (*OURS, *PEERS), on_task(first, _elapsed))
+    yield Case("first", FIRST, (*OURS, *PEERS), on_task(first, _elapsed), rounds=3)
     some = Task(measure="memory", warmup=int(10_000 * scale), events=int(90_000 * scale))
     yield Case("memory", MEMORY, ("blocking", "asyncio", "trio", *PEERS), on_task(some, _weighed), rounds=3)
     many = Task(measure="memory", warmup=int(10_000 * scale), events=int(1_990_000 * scale))

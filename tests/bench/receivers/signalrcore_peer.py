@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from signalrcore.hub_connection_builder import HubConnectionBuilder
@@ -15,7 +16,9 @@ def main() -> None:
     tally = Tally(task)
     opened = threading.Event()
     encoding = HubProtocolEncoding.text if task.encoding == "json" else HubProtocolEncoding.binary
-    hub = HubConnectionBuilder().with_url(task.hub_url).with_hub_protocol(encoding).build()
+    builder = HubConnectionBuilder().with_url(task.hub_url).with_hub_protocol(encoding)
+    # It complains of each event that comes before `subscribe` below has returned.
+    hub = builder.configure_logging(logging.CRITICAL + 1).build()
     hub.on_open(opened.set)
     hub.start()
     opened.wait()

@@ -32,8 +32,8 @@ __all__ = ["Lane", "MachineT", "let_readers_go_first", "wait_until"]
 
 MachineT = TypeVar("MachineT", bound=ExchangeConnection | HubConnection)
 
-# As much as one TLS record or a few hundred market events.
-_READ_SIZE = 65_536
+# As much as asyncio reads at a time, so that nothing is copied to cut it.
+_READ_SIZE = 262_144
 # Only then what is read can fill a feed.
 _FILLS_FEEDS = {ExchangeState.READY, State.CONNECTED}
 # How long a peer that does not read may hold up what we send, in seconds; and the last of it, when all is over.

@@ -241,6 +241,32 @@ def test_market_events_come_in_batches_as_one_by_one() -> None:
     assert picture([event.event for event in together.events]) == picture([event.event for event in one_by_one.events])
 
 
+@pytest.mark.parametrize(
+    "look_alike",
+    [
+        b'{"type":2,"invocationId":"1","item":7,"x":17}',
+        b'{"type":2,"invocationId":"1","item":7,"x":7}',
+        b'{"type":2,"invocationId":"1","item":7,"x":{"item":7}}',
+        b'{"invocationId":"1","item":2,"type":2}',
+        b'{"type":2,"invocationId":"1","item":7 }',
+        b'{"type":2,"invocationId":"1","x":[],"item":7}',
+    ],
+)
+def test_what_only_looks_like_the_beginning_of_items_teaches_nothing(look_alike: bytes) -> None:
+    data = b"".join(frame(record + b"\x1e") for record in [look_alike] * 60 + [PREFIX % (1, b"8")] * 60)
+    assert outcome(whole, data, int) == outcome(bytewise, data, int)
+    peer = streaming_peer(whole, int)
+    peer.feed(data)
+    assert [event.item for event in peer.events] == [2 if look_alike.endswith(b'"type":2}') else 7] * 60 + [8] * 60
+
+
+def test_items_of_a_thousand_lengths_are_read() -> None:
+    lengths = [*range(2_500), *range(2_500)]
+    peer = streaming_peer(whole, str)
+    peer.feed(b"".join(frame(PREFIX % (1, b'"%s"' % (b"x" * length)) + b"\x1e") for length in lengths))
+    assert [len(event.item) for event in peer.events] == lengths
+
+
 def test_items_of_a_stream_that_is_over_are_dropped() -> None:
     peer = streaming_peer(whole, int)
     data = b"".join(frame(PREFIX % (1, b"%d" % number) + b"\x1e") for number in range(100))

@@ -15,7 +15,7 @@ from etorox_proto.testing._steps import Clock as ClockShows
 from etorox_proto.testing.laws._laws import Law, judge
 from etorox_proto.testing.laws._subject import Machine, Subject
 from etorox_proto.testing.laws._trial import Trial
-from etorox_proto.testing.strategies import clocks, commands
+from etorox_proto.testing.strategies import clocks, commands, programs
 
 __all__ = ["LawBroken", "check_history", "check_machine", "histories"]
 
@@ -141,12 +141,15 @@ def histories(
         max_steps: how many steps at most.
     """
     most = min(len(subject.opening), max_steps)
-    begun = st.integers(0, 2 * most).map(lambda count: list(subject.opening[:count]))
+    begun = st.integers(0, 3 * most).map(lambda count: list(subject.opening[:count]))
     if law is Law.MEMORY_IS_BOUNDED:
         floods = _floods(subject)
         return st.tuples(begun, floods).map(lambda drawn: [*drawn[0], drawn[1]][-max_steps:] if max_steps else [])
     steps = st.lists(_steps(subject, insane=law is Law.INPUT_NEVER_RAISES), max_size=max_steps)
     parts: list[st.SearchStrategy[Any]] = [begun, steps]
+    if subject.commands:
+        # Something is asked before anything comes that ends the machine.
+        parts.insert(1, programs(subject.commands, max_size=3))
     if law is Law.INERT_AFTER_CLOSE:
         parts += [st.just([End()]), steps]
     return st.tuples(*parts).map(lambda drawn: [step for part in drawn for step in part][:max_steps])
@@ -159,8 +162,8 @@ def _hearings(subject: Subject) -> list[st.SearchStrategy[Any]]:
     names = st.sampled_from(sorted(subject.says))
     flips = st.tuples(st.integers(0, 2_000), st.integers(1, 255))
     return [
-        names.map(Hear),
-        names.map(Hear),
+        # Mostly whole: what is cut or changed ends most machines.
+        *[names.map(Hear)] * 6,
         st.tuples(names, st.integers(0, 300)).map(lambda drawn: Hear(drawn[0], drawn[1])),
         st.tuples(names, flips).map(lambda drawn: Hear(drawn[0], None, drawn[1])),
         noise,
@@ -178,7 +181,7 @@ def _steps(subject: Subject, *, insane: bool) -> st.SearchStrategy[Any]:
     plain: list[Step] = [End(), Open(), AtDeadline(), Flush()]
     time = st.sampled_from(_SECONDS).map(Wait)
     # The plainest first: to these the others shrink.
-    return st.one_of(st.sampled_from(plain), time, *heard, *asked * 2, *([clocks().map(ClockShows)] if insane else []))
+    return st.one_of(st.sampled_from(plain), time, *heard, *asked * 4, *([clocks().map(ClockShows)] if insane else []))
 
 
 def _floods(subject: Subject) -> st.SearchStrategy[Again]:

@@ -152,7 +152,7 @@ def test_malformed_records_are_refused(encoding: Any, data: st.DataObject) -> No
 
 
 @encodings
-@given(data=st.data(), limit=st.integers(100, 300))
+@given(data=st.data(), limit=st.integers(100, 300) | st.integers(65_530, 65_570))
 def test_boundary_messages_are_at_the_boundary(encoding: Any, data: st.DataObject, limit: int) -> None:
     message, length = data.draw(drawn.boundary_messages(limit, encoding))
     assert len(body(message, encoding)) == length
@@ -160,6 +160,15 @@ def test_boundary_messages_are_at_the_boundary(encoding: Any, data: st.DataObjec
     reader = codec(encoding).reader(limit)
     with pytest.raises(LimitExceeded) if length > limit else contextlib.nullcontext():
         reader.feed(codec(encoding).encode(message))
+
+
+@encodings
+@pytest.mark.parametrize("limits", [range(100, 300), range(65_530, 65_570)])
+def test_every_boundary_can_be_met(encoding: Any, limits: range) -> None:
+    """Also where a text needs a longer prefix."""
+    for limit in limits:
+        message, length = smallest(drawn.boundary_messages(limit, encoding), lambda _case: True)
+        assert length == len(body(message, encoding)) == limit
 
 
 @encodings

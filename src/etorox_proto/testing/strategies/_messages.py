@@ -160,18 +160,17 @@ def boundary_messages(limit: int, encoding: Encoding = "json") -> st.SearchStrat
         encoding: in which it has that length.
     """
     codec = CODECS[encoding]
-
-    def record(length: int) -> bytes:
-        (found,) = codec.reader(1 << 40).feed(codec.encode(message(length)))
-        return found
-
-    def message(length: int) -> HubMessage:
-        return StreamItem(invocation_id="1", item=codec.encode_payload("x" * length, "the item"))
+    body = _body(encoding)
 
     def of(length: int) -> tuple[HubMessage, int]:
-        # A longer text may need a longer prefix, so that a length may be out of reach; then the next below.
-        fitting = next(size for size in range(length, 0, -1) if len(record(size)) <= length)
-        return message(fitting), len(record(fitting))
+        # A longer text may need a longer prefix of its own, which leaves a gap for a longer id to fill.
+        for digits in range(1, 5):
+            for size in range(length, max(0, length - 60), -1):
+                item = codec.encode_payload("x" * size, "the item")
+                message = StreamItem(invocation_id="1" * digits, item=item)
+                if len(body(message)) == length:
+                    return message, length
+        raise AssertionError("some id and text together have any length")
 
     return st.sampled_from([of(length) for length in (limit, limit - 1, limit + 1)])
 

@@ -302,6 +302,7 @@ EXPORTS = {
     "etorox_transports.blocking": [
         "ByteStream",
         "Connection",
+        "ConnectionEvent",
         "Events",
         "Exchange",
         "Feed",

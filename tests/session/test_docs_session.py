@@ -48,7 +48,8 @@ class MemoryTransport:
 
 
 def test_the_pages_loop_drives_a_session() -> None:
-    (block,) = (each for each in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "settle" in each)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (block,) = (each for each in blocks if "StartAttempt" in each)
     names: dict[str, Any] = {"StartAttempt": StartAttempt, "CheckClock": CheckClock, "Dial": Dial, "Closed": Closed}
     exec(compile(block, str(PAGE), "exec"), names)
     settle: Callable[..., None] = names["settle"]

@@ -27,11 +27,11 @@ from machines import hub, names, take
 PAGE = Path(__file__).parents[2] / "docs/howto/write-a-transport.md"
 
 
-def settle_server() -> Any:
-    (source,) = re.findall(r"^```python\n(def settle_server.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+def drain_server() -> Any:
+    (source,) = re.findall(r"^```python\n(def drain_server.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     known: dict[str, Any] = {each.__name__: each for each in (Closed, ConnectionClosed, Detached, Resumed)}
     exec(compile(source, str(PAGE), "exec"), known)
-    return known["settle_server"]
+    return known["drain_server"]
 
 
 class Wire:
@@ -52,7 +52,7 @@ class Wire:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_code_lets_clients_come_back(seed: int) -> None:
-    source, settle, now = random.Random(seed), settle_server(), 0.0
+    source, settle, now = random.Random(seed), drain_server(), 0.0
     tokens = ConnectionTokens(names())
     config = ServerConfig(stateful_reconnect=True)
     client = hub("http://localhost/hub", stateful_reconnect=True)

@@ -10,6 +10,7 @@ import contextlib
 import socket
 import ssl
 import time
+import weakref
 from typing import Protocol, final
 
 from etorox_proto import Dial
@@ -56,6 +57,7 @@ class SocketStream:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        _close_when_forgotten(self, sock)
 
     def send_all(self, data: bytes, timeout: float) -> None:
         """See `ByteStream.send_all`."""
@@ -100,6 +102,7 @@ class TlsStream:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         self._end: OSError | bytes | None = None  # what comes when everything before has been received
         self._shake_hands(time.monotonic() + timeout)
+        _close_when_forgotten(self, sock)
 
     def send_all(self, data: bytes, timeout: float) -> None:
         """See `ByteStream.send_all`."""
@@ -180,6 +183,11 @@ class TlsStream:
 
     def _flush(self, until: float) -> None:
         _send(self._sock, self._outgoing.read(), until)
+
+
+def _close_when_forgotten(stream: object, sock: socket.socket) -> None:
+    """Close it with its stream. In a cycle that is given up the socket might be finalised first, with a warning."""
+    weakref.finalize(stream, sock.close).atexit = False
 
 
 def _send(sock: socket.socket, data: bytes, until: float) -> None:

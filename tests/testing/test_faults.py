@@ -330,7 +330,7 @@ def test_each_kind_of_fault_happens(kind: FaultKind) -> None:
     line.network.wait_for(lambda: faults.log)
     ((time, logged, where),) = faults.log
     assert (time, logged) == (line.network.now, kind)
-    assert where is (line.listener if kind in {"refuse", "ignore", "tls", "restart"} else line.driver.stream)
+    assert where == repr(line.listener if kind in {"refuse", "ignore", "tls", "restart"} else line.driver.stream)
     faults.stop()
     line.network.run_for(1_000.0)
     assert faults.counts == {kind: 1}

@@ -110,7 +110,7 @@ class RandomFaults:
         seed: the faults are drawn from it, apart from the network's own seed.
 
     Attributes:
-        log: what happened: the time, the kind, and to what.
+        log: what happened: the time, the kind, and the name of what it happened to, which itself need not be kept.
 
     Raises:
         LocalProtocolError: no listener, no kind, or a number that is not positive.
@@ -135,7 +135,7 @@ class RandomFaults:
         self._spell = spell
         self._random = random.Random(f"faults {seed}")  # noqa: S311 - seeded on purpose
         self._is_stopped = False
-        self.log: list[tuple[float, FaultKind, Stream | Listener]] = []
+        self.log: list[tuple[float, FaultKind, str]] = []
         self._wait()
 
     @property
@@ -164,4 +164,4 @@ class RandomFaults:
             how=self._random.choice(_STOPS),
         )
         if (struck := fault.strike(self._network, listener)) is not None:
-            self.log.append((self._network.now, fault.kind, struck))
+            self.log.append((self._network.now, fault.kind, repr(struck)))

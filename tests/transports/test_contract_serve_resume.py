@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self
 
 import pytest
 
 from contract import Adapter, case
 from desks import serving
-from etorox_proto import ConnectionFailed
-from etorox_proto.signalr import HubConfig, Limits, ServerConfig, State
+from etorox_proto import Closed, ConnectionFailed, Dial
+from etorox_proto.signalr import HubConfig, HubConnection, ItemReceived, Limits, ServerConfig, State
 from etorox_transports import ServeLimits
+from loopback import PATIENCE
 from relay import Relay
 
 GRANTS = ServerConfig(stateful_reconnect=True)
@@ -102,3 +107,74 @@ async def test_a_server_that_is_closed_waits_for_nobody_who_has_lost_his_stream(
             await served.close()
         assert served.desk.left == 1
         assert served.server.connections == []
+
+
+class Deaf:
+    """A client by hand: it takes a few bytes of its first stream, and then comes back on a second one."""
+
+    def __init__(self, port: int) -> None:
+        self.items: list[Any] = []
+        self.error: BaseException | None = None
+        self._address = ("127.0.0.1", port)
+        config = HubConfig(url=f"http://127.0.0.1:{port}/hub", stateful_reconnect=True)
+        self._machine = HubConnection(config, now=time.monotonic())
+        self._open: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._drive(lambda: self._machine.state is State.CONNECTED)
+            self._machine.stream("count", [1_000, "x" * 10_000], now=time.monotonic())
+            self._drive(lambda: self.items)
+            time.sleep(0.2)  # the server fills what the system holds for it, and is left with the rest
+            self._machine.receive_data(b"", time.monotonic())
+            self._drive(lambda: len(self.items) == 1_000)
+        except BaseException as error:
+            self.error = error
+        finally:
+            for sock in self._open:
+                sock.close()
+
+    def _drive(self, is_done: Callable[[], Any]) -> None:
+        machine = self._machine
+        while True:
+            while (event := machine.next_event()) is not None:
+                match event:
+                    case Dial():
+                        sock = socket.socket()
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+                        sock.settimeout(PATIENCE)
+                        sock.connect(self._address)
+                        self._open.append(sock)  # the one before stays open: the server is not told of its end
+                        machine.stream_opened(time.monotonic())
+                    case ItemReceived(item=item):
+                        self.items.append(item)
+                    case Closed(error):
+                        raise error or AssertionError("expected more")
+                    case _:
+                        pass
+            self._open[-1].sendall(machine.data_to_send())
+            if is_done():
+                return
+            machine.receive_data(self._open[-1].recv(4_096), time.monotonic())
+            if machine.deadline <= time.monotonic():
+                machine.handle_timeout(time.monotonic())
+
+
+@case
+async def test_what_becomes_of_the_old_stream_means_nothing_to_the_new_one(adapter: Adapter) -> None:
+    """The server is in the middle of sending on the one when the client comes back on the other."""
+    limits = Limits(record=32_768, unacknowledged_bytes=50_000_000, queued_bytes=50_000_000)
+    config = ServerConfig(stateful_reconnect=True, limits=limits)
+    async with serving(adapter, config=config, limits=ServeLimits(room=20_000_000)) as served:
+        with Deaf(served.server.port) as client:
+            await served.until(adapter, lambda: len(client.items) == 1_000 or client.error is not None)
+        assert client.error is None
+        assert client.items == [[number, "x" * 10_000] for number in range(1_000)]

@@ -85,6 +85,8 @@ class Pump:
         """The machine goes on without this stream: close it, and tell nobody."""
         self.is_over = True
         self._unsent = b""
+        if self._is_paused:
+            self.machine.reading_resumed(self._backend.now())
         self._wakeup.set()
         if self._reading is not None:
             self._reading.cancel()
@@ -148,7 +150,8 @@ class Pump:
             await wait_until(backend, self._wakeup, self._due)
             if self._due <= backend.now():
                 await let_readers_go_first(backend)
-                self._keep_time(backend.now())
+                if not self.is_over:
+                    self._keep_time(backend.now())
         until = backend.now() + _LAST_SEND_TIMEOUT
         while not self.is_over and (self._unsent or self.machine.queued_bytes) and backend.now() < until:
             await self._send(until - backend.now())
@@ -193,6 +196,8 @@ class Pump:
                 else:
                     await self.wait_for_room()
         self._reading, self._is_paused = None, False
+        if self.is_over:
+            return
         self._heard_at = self._backend.now()
         self.machine.reading_resumed(self._heard_at)
         self._wakeup.set()
@@ -214,8 +219,9 @@ class Pump:
             # Half a message may be on its way, so nothing more is sent; but what the client said before is heard.
             self._unsent = b""
             await let_readers_go_first(backend)
-            self.machine.data_to_send()
-            self._tell(b"")
+            if not self.is_over:  # else the machine may have another stream, to which this end means nothing
+                self.machine.data_to_send()
+                self._tell(b"")
         self._look_for_room()
 
     def _look_for_room(self) -> None:

@@ -501,3 +501,29 @@ def test_what_is_said_again_is_not_held_against_the_server() -> None:
     again = peer.reopen(sequence(1), {"type": 6})
     assert peer.client.state is State.CONNECTED
     assert len(again) > 50
+
+
+def test_items_read_in_short_count_and_duplicates_among_them_do_not() -> None:
+    def of(peer: Peer, numbers: range) -> bytes:
+        return b"".join(hub_frame(item(number)) for number in numbers)
+
+    outcomes = []
+    for chunking in (whole, bytewise):
+        peer = Peer(chunking=chunking)
+        peer.client.stream("rates", item_type=int, now=0.0)
+        peer.settle()
+        peer.feed(of(peer, range(100)))
+        peer.said()
+        peer.wait(1.0)
+        acknowledged = peer.said()
+        peer.end()
+        peer.upgrade(hub_frame(sequence(61)) + of(peer, range(60, 200)))
+        told = items(peer)
+        peer.said()
+        peer.wait(1.0)
+        outcomes.append((acknowledged, told, peer.said()))
+    assert outcomes[0] == outcomes[1]
+    acknowledged, told, again = outcomes[0]
+    assert ack(100) in acknowledged
+    assert told == list(range(200))
+    assert ack(200) in again

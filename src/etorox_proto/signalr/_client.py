@@ -145,8 +145,7 @@ class HubConnection(HubCommands):
                 self._output += self._opening.negotiate()
             else:
                 self._websocket = self._opening.upgrade()
-                if not self._codec.binary:
-                    self._websocket.shortcut = self._read_items
+                self._websocket.shortcut = self._read_items
                 self._collect()
         except ConnectionFailed as error:
             self._fail(error)
@@ -267,23 +266,31 @@ class HubConnection(HubCommands):
             handshake, data = found
             parse_handshake_response(handshake)
             self._connected(now)
-        if self._records.is_between and not self._codec.binary:
-            data = data[self._shortcut.read_records(data) :]
+        data = data[self._in_short(self._shortcut.read_records, data, 0) :]
         for record in self._records.read(data):
             message = self._codec.decode(record)
             if self._replay is None or self._is_new(message, now):
                 self._receive_hub_message(message)
-                # Where messages are counted, each goes the ordinary way.
-                if type(message) is StreamItem and self._replay is None and not self._codec.binary:
+                if type(message) is StreamItem and not self._codec.binary:
                     self._shortcut.learn(record, message)
                 if self._outbox:
                     self._post(now)
 
     def _read_items(self, data: bytes, start: int) -> int:
-        """Read stream items in the shortest way, as far as there is nothing else; see `WebSocket.shortcut`."""
-        if self.state is State.CONNECTED and self._records.is_between:
-            return self._shortcut.read_frames(data, start)
-        return start
+        """See `WebSocket.shortcut`."""
+        return self._in_short(self._shortcut.read_frames, data, start) if self.state is State.CONNECTED else start
+
+    def _in_short(self, read: Callable[[bytes, int], int], data: bytes, start: int) -> int:
+        """Read stream items in the shortest way, as far as there is nothing else, and count them; returns how far."""
+        replay = self._replay
+        if self._codec.binary or not self._records.is_between or not (replay is None or replay.expects_news):
+            return start
+        before = self._shortcut.count
+        stop = read(data, start)
+        if replay is not None and self._shortcut.count > before:
+            replay.receive_news(self._shortcut.count - before)
+            self._owe_ack(self._last_heard)
+        return stop
 
     def _receive_hub_message(self, message: HubMessage) -> None:
         match message:

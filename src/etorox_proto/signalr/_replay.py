@@ -87,6 +87,16 @@ class Replay:
         self._received = number
         return True
 
+    @property
+    def expects_news(self) -> bool:
+        """Whether the next message that counts is certainly new, and so are those behind it."""
+        return self.is_aligned and self._next > self._received
+
+    def receive_news(self, count: int) -> None:
+        """So many messages that count have come. Only while it `expects_news`."""
+        self._next += count
+        self._received = self._next - 1
+
     def receive_sequence(self, number: int) -> None:
         """The peer says which number the message has that comes next.
 

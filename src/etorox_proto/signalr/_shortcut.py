@@ -206,25 +206,29 @@ class Shortcut:
         count = self._read_texts(stream, texts)
         return start + sum(lengths[:count]) + count * len(seam)
 
-    def read_records(self, data: bytes) -> int:
-        """Read records of one stream; returns how many bytes of the data they are, of which the rest is something else.
+    def read_records(self, data: bytes, start: int) -> int:
+        """Read records of one stream.
 
         Args:
-            data: messages, of which the first begins with a record.
+            data: messages.
+            start: where a record begins.
+
+        Returns:
+            Where the first record begins that is another, or incomplete.
         """
-        stream = self._find_stream(data, 0)
+        stream = self._find_stream(data, start)
         if stream is None:
-            return 0
+            return start
         around = len(stream.beginning) + len(_END)
-        texts = data[len(stream.beginning) :].split(_END + stream.beginning)
+        texts = data[start + len(stream.beginning) :].split(_END + stream.beginning)
         last = texts.pop()
         if last.endswith(_END):
             texts.append(last[: -len(_END)])
         lengths = list(map(len, texts))
         if max(lengths, default=0) + around > self._longest:
-            return 0
+            return start
         count = self._read_texts(stream, texts)
-        return sum(lengths[:count]) + count * around
+        return start + sum(lengths[:count]) + count * around
 
     def _read_texts(self, stream: _Stream, texts: list[bytes]) -> int:
         """Read what may be items; returns how many were before one that is none, or does not fit its type."""

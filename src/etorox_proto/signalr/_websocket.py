@@ -4,9 +4,8 @@ The only module that imports wsproto, but for `_deflate`, which extends it. Whol
 end comes in one form only. Cured here, because wsproto leaves them to its caller: a bad handshake raises while a bad
 frame yields an event; some bad headers raise UnicodeDecodeError; there is no limit on a message; messages come in
 pieces; pings and closes are not answered; data after the end raises; and it is slow, which `_frames` helps a client to
-get around. After an error or
-`CloseReceived` it yields nothing more, and `close` says goodbye with the right code. Both roles use it. What a message
-holds it does not know.
+get around. After an error or `CloseReceived` it yields nothing more, and `close` says goodbye with the right code. Both
+roles use it. What a message holds it does not know.
 
 wsproto draws the key and the masks of a client from the system's entropy: the only bytes of a run that differ.
 """

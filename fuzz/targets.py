@@ -208,14 +208,18 @@ def records(data: bytes) -> None:
 
 
 def items(data: bytes) -> None:
-    """Any bytes as items of one stream, or as records, in a frame each: nothing raises, and cuts change nothing.
+    """Any bytes as items of one stream, or as records, in a frame each: nothing raises, and no way of reading differs.
 
-    A line is an item, or a record if it begins with `{"type"`. Byte by byte all of them are read in the ordinary way,
-    in larger pieces most in a shorter one.
+    A line is an item, or a record if it begins with `{"type"`. A stream with a decoder of its own is read in the
+    ordinary way, one without in a shorter one where that can be.
     """
     lines = [b"{}", *data[:_LONGEST].split(b"\n")]
     records = [line if line.startswith(b'{"type"') else _ITEM % line for line in lines]
-    _check_cuts(_connected, b"".join(_text_frame(record + b"\x1e") for record in records))
+    framed = b"".join(_text_frame(record + b"\x1e") for record in records)
+    _check_cuts(_connected, framed)
+    ordinary = JsonCodec().payload_decoder(Any)
+    at_once = [slice(None)]
+    assert _play(_connected(), framed, at_once) == _play(_connected(item_decoder=ordinary), framed, at_once)
 
 
 def packed_records(data: bytes) -> None:
@@ -396,7 +400,11 @@ def _upgrading(
 
 
 def _connected(
-    limits: Limits = _LIMITS, encoding: Literal["json", "messagepack"] = "json", *, compression: bool = False
+    limits: Limits = _LIMITS,
+    encoding: Literal["json", "messagepack"] = "json",
+    *,
+    compression: bool = False,
+    item_decoder: Callable[[Any], Any] | None = None,
 ) -> _Run:
     run = _upgrading(limits, encoding, compression=compression)
     extension = b"Sec-WebSocket-Extensions: permessage-deflate\r\n" if compression else b""
@@ -413,7 +421,7 @@ def _connected(
     assert isinstance(run.machine, HubConnection), "a client is what was made"
     (upload,) = run.machine.invoke("call", uploads=1, now=_NOW).uploads
     run.machine.send_item(upload, None, now=_NOW)
-    run.machine.stream("stream", now=_NOW)
+    run.machine.stream("stream", item_decoder=item_decoder, now=_NOW)
     run.drain()
     return run
 

@@ -37,6 +37,7 @@ from etorox_proto import (
     UnknownEvent,
     UpgradeFailed,
 )
+from etorox_proto._market import event_decoder
 from etorox_proto.signalr import HubError, UnexpectedResult
 from machines import (
     API_KEY,
@@ -44,9 +45,11 @@ from machines import (
     HANDSHAKE,
     NONCE,
     UNIX_TIME,
+    Chunking,
     Pair,
     RawPeer,
     StubSigner,
+    bytewise,
     exchange,
     frame,
     http,
@@ -54,6 +57,7 @@ from machines import (
     joined,
     obliging,
     ready_peer,
+    whole,
 )
 
 ORDER = {
@@ -85,9 +89,9 @@ def item(call: int, value: Any) -> bytes:
     return hub_frame({"type": 2, "invocationId": str(call), "item": value})
 
 
-def subscribed(**selector: Any) -> tuple[RawPeer, Subscription]:
+def subscribed(chunking: Chunking = whole, **selector: Any) -> tuple[RawPeer, Subscription]:
     """A ready client with one subscription, of invocation id 2."""
-    peer = ready_peer()
+    peer = ready_peer(chunking)
     subscription = client_of(peer).subscribe(["btcusd"], now=0.0, **selector)
     peer.settle()
     return peer, subscription
@@ -630,3 +634,36 @@ def test_what_the_signer_signed_is_what_is_kept_secret() -> None:
     peer.sent = b""
     peer.feed(HANDSHAKE)
     assert peer.said()[1]["arguments"][0]["signature"] == SIGNATURE
+
+
+NAMELESS = {key: value for key, value in ORDER.items() if key != "name"}
+
+
+def text(name: str, members: dict[str, Any]) -> bytes:
+    return f"{{{name}{msgspec.json.encode(members).decode()[1:]}".encode()
+
+
+NAME = '"name":"order_created",'
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        [text(NAME + NAME, NAMELESS), text("", NAMELESS)],
+        [text('"(extra)":{"name":"order_created"},', NAMELESS), text(NAME, NAMELESS)],
+        [text(NAME, NAMELESS), text('"name":"order_dreamt",', NAMELESS)],
+    ],
+    ids=["one says twice what another does not say", "one says it within", "another kind"],
+)
+def test_events_that_came_together_are_what_they_are_alone(strange: list[bytes]) -> None:
+    """That all are of one kind is guessed by their text; a wrong guess must not show."""
+    plain = text(NAME, NAMELESS)
+    each_of_them = [*strange * 20, plain]  # the first of all and the last of a read go the ordinary way
+    alone = [*map(event_decoder(), [plain, *each_of_them, *each_of_them])]
+    records = [b'{"type":2,"invocationId":"2","item":%b}\x1e' % each for each in each_of_them]
+    for chunking in (whole, bytewise):
+        peer, _ = subscribed(chunking)
+        peer.feed(frame(records[-1]))
+        peer.feed(b"".join(map(frame, records)))
+        peer.feed(frame(b"".join(records)))
+        assert [event.event for event in peer.events] == alone

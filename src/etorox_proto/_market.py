@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import datetime
 import keyword
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from itertools import repeat
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -285,15 +287,17 @@ def row_type(fields: Sequence[str]) -> type[Row]:
     return rows
 
 
-def event_reader(items: bytes, count: int) -> Callable[[Buffer], Any]:
+def event_reader(text: bytes, items: list[bytes]) -> Callable[[Buffer], Any]:
     """What reads these items best: of one kind alone it need not look for the name of each first.
 
+    It would also take an event without a name, so each must say it, and none may have an object within to say it there.
+
     Args:
-        items: the JSON of several.
-        count: how many they are.
+        text: the JSON of several items, joined.
+        items: and of each.
     """
-    name = _NAME.search(items)
-    if name is not None and items.count(name[0]) == count:
+    name = _NAME.search(text)
+    if name is not None and text.count(b"{") == len(items) and all(map(operator.contains, items, repeat(name[0]))):
         return _ALONE.get(name[1], read_event)
     return read_event
 

@@ -1,4 +1,4 @@
-"""The short ways from bytes to items are not to be told from the long one: read byte by byte, nothing is ever short."""
+"""The short ways from bytes to items are not to be told from the long one, which a decoder of one's own always goes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
+from etorox_proto._market import event_decoder
 from etorox_proto.signalr import (
     Closed,
     ConnectionLost,
     ItemReceived,
     ItemsReceived,
+    JsonCodec,
     LimitExceeded,
     Limits,
     RemoteProtocolError,
@@ -52,11 +54,12 @@ def large_chunks(seed: int) -> Chunking:
     return cut
 
 
-def streaming_peer(chunking: Chunking, item_type: Any, **config: Any) -> RawPeer:
-    """A client with two streams, of the ids 1 and 2."""
+def streaming_peer(chunking: Chunking, item_type: Any, *, is_long: bool = False, **config: Any) -> RawPeer:
+    """A client with two streams, of the ids 1 and 2, which may have to go the long way."""
     peer = connected_peer(chunking, **config)
+    options = {"item_decoder": JsonCodec().payload_decoder(item_type)} if is_long else {"item_type": item_type}
     for _ in range(2):
-        peer.client.stream("rates", item_type=item_type, now=0.0)  # type: ignore[union-attr]
+        peer.client.stream("rates", now=0.0, **options)  # type: ignore[union-attr]
     peer.settle()
     return peer
 
@@ -172,9 +175,9 @@ def test_items_are_the_same_however_they_are_read(
     records: list[bytes], item_type: Any, sizes: list[int], seed: int, strict: bool
 ) -> None:
     data = framed(records, sizes)
-    expected = outcome(bytewise, data, item_type, strict=strict)
-    assert outcome(whole, data, item_type, strict=strict) == expected
-    assert outcome(large_chunks(seed), data, item_type, strict=strict) == expected
+    expected = outcome(bytewise, data, item_type, is_long=True, strict=strict)
+    for chunking in (whole, bytewise, large_chunks(seed)):
+        assert outcome(chunking, data, item_type, strict=strict) == expected
 
 
 @settings(max_examples=60)
@@ -182,9 +185,9 @@ def test_items_are_the_same_however_they_are_read(
 def test_limits_are_the_same_however_items_are_read(records: list[bytes], record: int, message: int, seed: int) -> None:
     data = framed(records, [1])
     limits = Limits(record=record, websocket_message=message)
-    expected = outcome(bytewise, data, limits=limits)
-    assert outcome(whole, data, limits=limits) == expected
-    assert outcome(large_chunks(seed), data, limits=limits) == expected
+    expected = outcome(bytewise, data, is_long=True, limits=limits)
+    for chunking in (whole, bytewise, large_chunks(seed)):
+        assert outcome(chunking, data, limits=limits) == expected
 
 
 @pytest.mark.parametrize("per_frame", [1, 7])
@@ -222,23 +225,24 @@ def test_a_batch_can_be_begun_one_by_one() -> None:
 
 
 def test_market_events_come_in_batches_as_one_by_one() -> None:
-    one_by_one, together = ready_peer(bytewise), ready_peer(whole)
+    decode, together = event_decoder(), ready_peer(whole)
+    alone: list[Any] = []
     order = (
         b'{"name":"%s","id":"%d","market":"btcusd","side":"bid","volume":0.1,"price":2,"state":"open",'
         b'"delta":"-1","updated_at":"2020-07-28T00:00:00.000Z"%s}'
     )
     kinds = [(b"order_updated", b""), (b"order_completed", b""), (b"order_updated", b',"new":1'), (b"unheard_of", b"")]
     for pattern in ([0], [0, 1], [0] * 30 + [2] + [0] * 30 + [3] + [1] * 30):
-        data = b"".join(
-            frame(PREFIX % (2, order % (kinds[kind][0], number, kinds[kind][1])) + b"\x1e")
+        items = [
+            order % (kinds[kind][0], number, kinds[kind][1])
             for number, kind in enumerate(pattern * (180 // len(pattern)))
-        )
-        for peer in (one_by_one, together):
-            if not peer.client.subscriptions:  # type: ignore[union-attr]
-                peer.client.subscribe(["btcusd"], now=0.0)  # type: ignore[union-attr]
-            peer.feed(data)
-    assert len(one_by_one.events) > 200
-    assert picture([event.event for event in together.events]) == picture([event.event for event in one_by_one.events])
+        ]
+        if not together.client.subscriptions:  # type: ignore[union-attr]
+            together.client.subscribe(["btcusd"], now=0.0)  # type: ignore[union-attr]
+        together.feed(b"".join(frame(PREFIX % (2, item) + b"\x1e") for item in items))
+        alone += map(decode, items)
+    assert len(alone) > 200
+    assert picture([event.event for event in together.events]) == picture(alone)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +258,7 @@ def test_market_events_come_in_batches_as_one_by_one() -> None:
 )
 def test_what_only_looks_like_the_beginning_of_items_teaches_nothing(look_alike: bytes) -> None:
     data = b"".join(frame(record + b"\x1e") for record in [look_alike] * 60 + [PREFIX % (1, b"8")] * 60)
-    assert outcome(whole, data, int) == outcome(bytewise, data, int)
+    assert outcome(whole, data, int) == outcome(bytewise, data, int, is_long=True)
     peer = streaming_peer(whole, int)
     peer.feed(data)
     assert [event.item for event in peer.events] == [2 if look_alike.endswith(b'"type":2}') else 7] * 60 + [8] * 60

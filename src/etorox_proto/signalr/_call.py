@@ -47,11 +47,12 @@ class ItemReader(msgspec.Struct, frozen=True):
     Attributes:
         read: makes an item of what may be one payload, such as the `decode` of a `msgspec.json.Decoder`. It must raise
             unless it is exactly that, and whenever the ordinary way would make anything else of it.
-        choose: given several such texts in one, and their number, returns what reads them best; it may guess.
+        choose: given several such texts, joined and by themselves, returns what reads them best, with the same duty as
+            `read`.
     """
 
     read: Callable[[bytes], Any]
-    choose: Callable[[bytes, int], Callable[[bytes], Any]] | None = None
+    choose: Callable[[bytes, list[bytes]], Callable[[bytes], Any]] | None = None
 
 
 @final

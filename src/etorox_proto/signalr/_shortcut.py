@@ -235,7 +235,7 @@ class Shortcut:
         text = b"".join(texts)
         items: list[Any] = []
         if is_utf8(text):
-            read = stream.read if stream.choose is None else stream.choose(text, len(texts))
+            read = stream.read if stream.choose is None else stream.choose(text, texts)
             with contextlib.suppress(Exception):  # as in `read_frames`
                 items.extend(map(read, texts))  # one by one, so that those before a failure are there
         self._is_smooth = self._is_smooth and len(items) == len(texts)

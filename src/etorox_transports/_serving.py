@@ -46,6 +46,8 @@ class ServeLimits:
     Attributes:
         connections: byte streams at once, those that only negotiate included. More are not accepted before one has
             ended; they wait in the system's queue.
+            With stateful reconnect as many clients may wait for their next stream besides; of more, the oldest
+            is given up.
         idle_timeout: the longest silence of a client, whatever it is doing. By default none counts but that of
             `ServerConfig`, which never gives up a client that does not ping, as old ones do not.
         send_timeout: how long a client that does not read may hold up what is sent to it; it is then dropped.

@@ -109,12 +109,38 @@ async def test_a_server_that_is_closed_waits_for_nobody_who_has_lost_his_stream(
         assert served.server.connections == []
 
 
+@case
+async def test_who_comes_back_finds_a_place_where_there_is_only_one(adapter: Adapter) -> None:
+    async with serving(adapter, config=GRANTS, limits=ServeLimits(connections=1)) as served:
+        with Relay(served.server.port) as relay:
+            async with adapter.connect_hub(through(relay)) as hub:
+                for number in range(3):
+                    relay.cut()
+                    assert await hub.invoke("add", number, 1, timeout=10.0) == number + 1
+            await served.until(adapter, lambda: served.desk.left == 1)
+
+
+@case
+async def test_no_more_wait_for_a_stream_than_there_may_be_streams(adapter: Adapter) -> None:
+    async with serving(adapter, config=GRANTS, limits=ServeLimits(connections=1)) as served:
+        for number in range(3):
+            with Relay(served.server.port) as relay, pytest.raises(ConnectionFailed):  # noqa: PT012 - it is noticed at one of these
+                async with adapter.connect_hub(through(relay)) as hub:
+                    hub.stream("silence")
+                    await served.until(adapter, lambda want=number + 1: len(served.desk.begun) == want)
+                    relay.stop()
+                    await hub.invoke("add", 1, 1, timeout=10.0)
+            await served.until(adapter, lambda want=number: served.desk.left == want)
+        assert len(served.server.connections) == 1
+
+
 class Deaf:
     """A client by hand: it takes a few bytes of its first stream, and then comes back on a second one."""
 
     def __init__(self, port: int) -> None:
         self.items: list[Any] = []
         self.error: BaseException | None = None
+        self.may_go = threading.Event()
         self._address = ("127.0.0.1", port)
         config = HubConfig(url=f"http://127.0.0.1:{port}/hub", stateful_reconnect=True)
         self._machine = HubConnection(config, now=time.monotonic())
@@ -126,6 +152,7 @@ class Deaf:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.may_go.set()
         self._thread.join()
 
     def _run(self) -> None:
@@ -136,6 +163,7 @@ class Deaf:
             time.sleep(0.2)  # the server fills what the system holds for it, and is left with the rest
             self._machine.receive_data(b"", time.monotonic())
             self._drive(lambda: len(self.items) == 1_000)
+            self.may_go.wait(PATIENCE)
         except BaseException as error:
             self.error = error
         finally:
@@ -168,13 +196,16 @@ class Deaf:
                 machine.handle_timeout(time.monotonic())
 
 
+@pytest.mark.parametrize("room", [50_000, 20_000_000], ids=["it is not read either", "it is read"])
 @case
-async def test_what_becomes_of_the_old_stream_means_nothing_to_the_new_one(adapter: Adapter) -> None:
+async def test_what_becomes_of_the_old_stream_means_nothing_to_the_new_one(adapter: Adapter, room: int) -> None:
     """The server is in the middle of sending on the one when the client comes back on the other."""
     limits = Limits(record=32_768, unacknowledged_bytes=50_000_000, queued_bytes=50_000_000)
     config = ServerConfig(stateful_reconnect=True, limits=limits)
-    async with serving(adapter, config=config, limits=ServeLimits(room=20_000_000)) as served:
+    async with serving(adapter, config=config, limits=ServeLimits(room=room)) as served:
         with Deaf(served.server.port) as client:
             await served.until(adapter, lambda: len(client.items) == 1_000 or client.error is not None)
+            (connection,) = served.server.connections
+            await served.until(adapter, lambda: connection.machine.is_reading)
         assert client.error is None
         assert client.items == [[number, "x" * 10_000] for number in range(1_000)]

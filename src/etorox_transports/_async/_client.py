@@ -56,7 +56,8 @@ class Client:
         handler: of the application.
         limits: of the server.
         detailed_errors: whether clients are told what a handler raised.
-        find: the client with a machine; for one that comes back on another stream.
+        lost_stream: called when it waits for another stream.
+        came_back: called with it and a machine when its own stream has turned out to be that of the client with that.
 
     Attributes:
         backend: the library.
@@ -74,7 +75,8 @@ class Client:
         *,
         limits: ServeLimits,
         detailed_errors: bool,
-        find: Callable[[ServerConnection], Client | None],
+        lost_stream: Callable[[], None],
+        came_back: Callable[[Client, ServerConnection], None],
     ) -> None:
         self.backend = backend
         self.machine = machine
@@ -90,11 +92,22 @@ class Client:
         self._uploads: dict[str, Inbox] = {}
         self._answers = Answers(backend, self.settle, lambda call: machine.cancel(call, now=backend.now()))
         self._handling = backend.new_scope()
-        self._find = find
+        self._lost_stream = lost_stream
+        self._came_back = came_back
         self._pump: Pump | None = None
         self._moved = backend.new_event()  # it has ended, lost its stream or got another
         self._room: Event | None = None
         self._tasks: Any = None
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether it waits for another stream."""
+        return self._pump is not None and self._pump.is_over and not self.machine.closed
+
+    @property
+    def has_stream(self) -> bool:
+        """Whether it has one that is its own; not so once that has become another client's."""
+        return not self.is_detached and not (self._pump is None and self.machine.closed)
 
     # ---------------------------------------------------------------------------------------------------- its tasks
 
@@ -110,8 +123,7 @@ class Client:
             await self._pump.read()
             while not self.machine.closed:
                 self._moved = self.backend.new_event()
-                has_stream = self._pump is not None and not self._pump.is_over
-                due = math.inf if has_stream else self.machine.deadline
+                due = self.machine.deadline if self.is_detached else math.inf
                 await wait_until(self.backend, self._moved, due)
                 if due <= self.backend.now():
                     self.machine.handle_timeout(self.backend.now())
@@ -129,6 +141,21 @@ class Client:
             self.machine.close(error=_FAILED, now=self.backend.now())
         else:
             self.machine.close(now=self.backend.now())
+        self.settle()
+
+    def take_over(self, arrival: Client) -> None:
+        """Go on with the stream of that client, which has turned out to be this one; if it is over, leave it alone."""
+        now = self.backend.now()
+        self.machine.receive_data(b"", now)  # it may have its old stream still
+        self.settle()
+        try:
+            self.machine.resume(arrival.machine, now=now)
+        except LocalProtocolError:
+            return
+        self._pump, arrival._pump = arrival._pump, None
+        assert self._pump is not None, "who has come back has come on a stream"
+        self._pump.turn_to(self.machine, self.settle, self._consumers)
+        self._moved.set()
         self.settle()
 
     # ------------------------------------------------------------------------------------------------ for the verbs
@@ -154,11 +181,12 @@ class Client:
                 case Completed():
                     self._answers.take(event)
                 case Detached():
-                    if self._pump is not None:
-                        self._pump.let_go()
+                    assert self._pump is not None, "what is lost was there"
+                    self._pump.let_go()
                     self._moved.set()
+                    self._lost_stream()
                 case Resumed(machine):
-                    self._hand_over(machine)
+                    self._came_back(self, machine)
                 case Closed(error):
                     self._end(error)
                 case _:
@@ -207,28 +235,6 @@ class Client:
         self._answer_failed(call, error)
 
     # ----------------------------------------------------------------------------------------------------- inside
-
-    def _hand_over(self, machine: ServerConnection) -> None:
-        """Our stream is that of a client that was here before. If that has left meanwhile, it is closed."""
-        earlier = self._find(machine)
-        assert self._pump is not None, "what comes back comes on a stream"
-        if earlier is not None and earlier.take_over(self.machine, self._pump):
-            self._pump = None
-
-    def take_over(self, arrival: ServerConnection, pump: Pump) -> bool:
-        """Go on with the stream of that client, which has turned out to be this one; whether it could."""
-        now = self.backend.now()
-        self.machine.receive_data(b"", now)  # it may have its old stream still
-        self.settle()
-        try:
-            self.machine.resume(arrival, now=now)
-        except LocalProtocolError:
-            return False
-        self._pump = pump
-        pump.turn_to(self.machine, self.settle, self._consumers)
-        self._moved.set()
-        self.settle()
-        return True
 
     def _new_call(self, event: InvocationReceived) -> IncomingCall:
         feeds = []

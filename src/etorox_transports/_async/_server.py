@@ -151,7 +151,7 @@ class Server:
                 await self._acceptor.aclose()
 
     def _has_room(self) -> bool:
-        return len(self._clients) < self._limits.connections
+        return sum(client.has_stream for client in self._clients) < self._limits.connections
 
     def _welcome(self, stream: SocketStream) -> None:
         backend = self._backend
@@ -162,13 +162,26 @@ class Server:
             self._handler,
             limits=self._limits,
             detailed_errors=self._detailed_errors,
-            find=self._find,
+            lost_stream=self._lost_stream,
+            came_back=self._came_back,
         )
         self._clients[client] = scope = backend.new_scope()
         backend.start(self._tasks, partial(self._serve, client, stream, scope), "etorox server stream")
 
-    def _find(self, machine: ServerConnection) -> Client | None:
-        return next((client for client in self._clients if client.machine is machine), None)
+    def _lost_stream(self) -> None:
+        """A client waits for another stream. It holds no place, but there must not be any number of them."""
+        waiting = [client for client in self._clients if client.is_detached]
+        if len(waiting) > self._limits.connections:
+            waiting[0].machine.close(allow_reconnect=True, now=self._backend.now())
+            waiting[0].settle()
+        self._acceptance.look_for_room()
+
+    def _came_back(self, arrival: Client, machine: ServerConnection) -> None:
+        """A stream has turned out to be that of the client with this machine. If that has left, it is closed."""
+        for client in self._clients:
+            if client.machine is machine:
+                client.take_over(arrival)
+                return
 
     async def _serve(self, client: Client, stream: SocketStream, scope: Scope) -> None:
         """One client, from its first byte to its last."""

@@ -276,8 +276,9 @@ class Server:
                     self._note(connection, event)
                 case Detached():
                     self._loop.drop(stream)
-                    if stream.connection is not None:
-                        self._streams[stream.connection] = None
+                    assert stream.connection is not None, "what is lost was there"
+                    self._streams[stream.connection] = None
+                    self._give_up_too_many()
                 case Resumed(machine):
                     self._hand_over(stream, machine)
                 case _ if stream.connection is not None:
@@ -300,6 +301,12 @@ class Server:
     def _detached(self) -> list[Connection]:
         return [connection for connection, stream in self._streams.items() if stream is None]
 
+    def _give_up_too_many(self) -> None:
+        """Those who wait for a stream hold no place, but there must not be any number of them."""
+        detached = self._detached()
+        if len(detached) > self._limits.connections:
+            detached[0].close(allow_reconnect=True)
+
     def _hand_over(self, stream: _ClientStream, machine: ServerConnection) -> None:
         """A client has come back on this stream. If its connection is over meanwhile, the stream is closed."""
         connection = next((each for each in self._streams if each.machine is machine), None)
@@ -315,5 +322,6 @@ class Server:
         except LocalProtocolError:
             return
         self._streams[connection] = stream
-        stream.machine, stream.connection, stream.is_read = machine, connection, True
+        # If the old one was not read, because its client did not read either, `wants` will see that this one is.
+        stream.machine, stream.connection, stream.is_read = machine, connection, machine.is_reading
         self._loop.touch(stream)

@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import datetime
 import keyword
-import operator
-import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from itertools import repeat
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -39,7 +36,6 @@ __all__ = [
     "encode_event",
     "event_decoder",
     "event_fields",
-    "event_reader",
     "read_event",
     "row_decoder",
     "row_reader",
@@ -243,10 +239,6 @@ _documented: msgspec.json.Decoder[MarketEvent] = msgspec.json.Decoder(
 )
 read_event = _documented.decode
 """Makes an event of an item's JSON if the documentation knows its form; else it raises."""
-_NAME = re.compile(rb'"name":"(\w+)"')
-_ALONE: dict[bytes, Callable[[Buffer], Any]] = {
-    event.name.encode(): msgspec.json.Decoder(event, strict=False).decode for event in _DOCUMENTED
-}
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -285,21 +277,6 @@ def row_type(fields: Sequence[str]) -> type[Row]:
     )
     rows: type[Row] = row
     return rows
-
-
-def event_reader(text: bytes, items: list[bytes]) -> Callable[[Buffer], Any]:
-    """What reads these items best: of one kind alone it need not look for the name of each first.
-
-    It would also take an event without a name, so each must say it, and none may have an object within to say it there.
-
-    Args:
-        text: the JSON of several items, joined.
-        items: and of each.
-    """
-    name = _NAME.search(text)
-    if name is not None and text.count(b"{") == len(items) and all(map(operator.contains, items, repeat(name[0]))):
-        return _ALONE.get(name[1], read_event)
-    return read_event
 
 
 def row_reader(rows: type[Row]) -> Callable[[Buffer], Row]:

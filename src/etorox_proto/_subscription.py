@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from etorox_proto._market import Row, event_decoder, event_reader, read_event, row_decoder, row_reader, row_type
+from etorox_proto._market import Row, event_decoder, read_event, row_decoder, row_reader, row_type
 from etorox_proto.signalr import ItemReader, LocalProtocolError
 
 __all__ = ["Subscription", "Topic"]
@@ -73,8 +73,8 @@ class Subscription:
     def decoder(self) -> tuple[Callable[[Any], Any], ItemReader]:
         """What makes an event or row of an item's JSON, and what does so faster, but raises where that knows a way."""
         if self.row_type is None:
-            return event_decoder(), ItemReader(read_event, event_reader)
-        return row_decoder(self.row_type), ItemReader(row_reader(self.row_type))
+            return event_decoder(), read_event
+        return row_decoder(self.row_type), row_reader(self.row_type)
 
 
 def _check_names(names: Sequence[str], what: str) -> tuple[str, ...]:

@@ -41,18 +41,12 @@ class Upload:
         return f"<Upload {self.stream_id!r}: to {self.target!r}>"
 
 
-class ItemReader(msgspec.Struct, frozen=True):
-    """A fast way to items, of JSON only, from bytes that may be anything: what it refuses goes the ordinary way.
+ItemReader = Callable[[bytes], Any]
+"""A fast way to items, of JSON only, from bytes that may be anything: what it refuses goes the ordinary way.
 
-    Attributes:
-        read: makes an item of what may be one payload, such as the `decode` of a `msgspec.json.Decoder`. It must raise
-            unless it is exactly that, and whenever the ordinary way would make anything else of it.
-        choose: given several such texts, joined and by themselves, returns what reads them best, with the same duty as
-            `read`.
-    """
-
-    read: Callable[[bytes], Any]
-    choose: Callable[[bytes, list[bytes]], Callable[[bytes], Any]] | None = None
+It makes an item of what may be one payload, such as the `decode` of a `msgspec.json.Decoder`. It must raise unless it
+is exactly that, and whenever the ordinary way would make anything else of it.
+"""
 
 
 @final

@@ -86,7 +86,7 @@ class HubCommands(Peer[HubEvent]):
         if decode is None:
             # It reads bytes as well as it does a payload, and refuses what is not one.
             decode = self._codec.payload_decoder(item_type)
-            reader = ItemReader(cast("Callable[[bytes], Any]", decode))
+            reader = cast("ItemReader", decode)
         return self._call(target, arguments, decode, headers, streaming=True, reader=reader, uploads=uploads, now=now)
 
     def send(

@@ -46,8 +46,7 @@ class _Stream:
 
     def __init__(self, call: Call, reader: ItemReader, beginning: bytes, longest: int) -> None:
         self.call = call
-        self.read = reader.read
-        self.choose = reader.choose
+        self.read = reader
         self.beginning = beginning
         self.short_heads = _Heads(beginning, 1, longest)
         self.long_heads = _Heads(beginning, 2, longest)
@@ -232,12 +231,10 @@ class Shortcut:
 
     def _read_texts(self, stream: _Stream, texts: list[bytes]) -> int:
         """Read what may be items; returns how many were before one that is none, or does not fit its type."""
-        text = b"".join(texts)
         items: list[Any] = []
-        if is_utf8(text):
-            read = stream.read if stream.choose is None else stream.choose(text, texts)
+        if is_utf8(b"".join(texts)):
             with contextlib.suppress(Exception):  # as in `read_frames`
-                items.extend(map(read, texts))  # one by one, so that those before a failure are there
+                items.extend(map(stream.read, texts))  # one by one, so that those before a failure are there
         self._is_smooth = self._is_smooth and len(items) == len(texts)
         self._deliver(stream, items)
         return len(items)

@@ -27,6 +27,7 @@ from etorox_proto._errors import (
 )
 from etorox_proto._events import (
     EventReceived,
+    EventsByTurns,
     EventsReceived,
     ExchangeEvent,
     Gap,
@@ -86,6 +87,7 @@ __all__ = [
     "CredentialsError",
     "Dial",
     "EventReceived",
+    "EventsByTurns",
     "EventsReceived",
     "ExchangeConfig",
     "ExchangeConnection",

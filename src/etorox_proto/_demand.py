@@ -14,7 +14,14 @@ from typing import final
 
 from etorox_proto._config import SessionConfig
 from etorox_proto._errors import SubscriptionFailed
-from etorox_proto._events import EventsReceived, SessionEvent, SubscriptionEnded
+from etorox_proto._events import (
+    EventReceived,
+    EventsByTurns,
+    EventsReceived,
+    SessionBatch,
+    SessionEvent,
+    SubscriptionEnded,
+)
 from etorox_proto._exchange import ExchangeConnection
 from etorox_proto._subscription import Subscription
 from etorox_proto._wanted import Wanted
@@ -38,7 +45,7 @@ class Demand:
     """
 
     def __init__(
-        self, events: deque[SessionEvent | EventsReceived], config: SessionConfig, random: Callable[[], float]
+        self, events: deque[SessionEvent | SessionBatch], config: SessionConfig, random: Callable[[], float]
     ) -> None:
         self._events = events
         self._config = config
@@ -137,14 +144,32 @@ class Demand:
 
     # ------------------------------------------------------------------------------------------------------ events
 
-    def received(self, connection: ExchangeConnection, received: EventsReceived, now: float) -> None:
-        """A connection brought events of a subscription."""
+    def received(
+        self, connection: ExchangeConnection, received: EventReceived | EventsReceived | EventsByTurns, now: float
+    ) -> None:
+        """A connection brought events."""
+        if isinstance(received, EventReceived):
+            received = EventsReceived(received.subscription, [received.event])
+        elif isinstance(received, EventsByTurns):
+            self._received_by_turns(connection, received, now)
+            return
         wanted = self._wanted.get(received.subscription)
         if wanted is not None:
             was_stale = wanted.stale_level > 0
             wanted.received(connection, received, now)
             if was_stale or wanted.follower is not None:
                 self._watch(wanted)
+
+    def _received_by_turns(self, connection: ExchangeConnection, received: EventsByTurns, now: float) -> None:
+        """Nothing is amiss, as a rule, and they are passed on together."""
+        find = self._wanted.get
+        for subscription in set(received.subscriptions):
+            wanted = find(subscription)
+            if wanted is None or not wanted.passes_on(connection, now):
+                for part in received.apart():
+                    self.received(connection, part, now)
+                return
+        self._events.append(received)
 
     def ended(
         self, connection: ExchangeConnection, subscription: Subscription, error: CallError | None, now: float

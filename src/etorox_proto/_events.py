@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -13,6 +16,7 @@ from etorox_proto.signalr import CallError, Closed, ConnectionFailed, Dial, Sign
 
 __all__ = [
     "EventReceived",
+    "EventsByTurns",
     "EventsReceived",
     "ExchangeBatch",
     "ExchangeEvent",
@@ -62,6 +66,24 @@ class EventsReceived(msgspec.Struct, frozen=True):
     events: list[Any]
 
 
+class EventsByTurns(msgspec.Struct, frozen=True):
+    """Market events of several subscriptions that came one behind the other, as `next_batch` gives them.
+
+    Attributes:
+        subscriptions: for each event, what `subscribe` returned.
+        events: as in `EventReceived`, in order; as many. Both lists are the reader's.
+    """
+
+    subscriptions: list[Subscription]
+    events: list[Any]
+
+    def apart(self) -> Iterator[EventsReceived]:
+        """The same in batches of one subscription, in the same order."""
+        pairs = zip(self.subscriptions, self.events, strict=True)
+        for subscription, each in itertools.groupby(pairs, operator.itemgetter(0)):
+            yield EventsReceived(subscription, [event for _, event in each])
+
+
 class SubscriptionEnded(msgspec.Struct, frozen=True):
     """A subscription is over; nothing more comes for it. Every subscription gets exactly one.
 
@@ -75,7 +97,7 @@ class SubscriptionEnded(msgspec.Struct, frozen=True):
     error: CallError | None
 
 
-ExchangeBatch = Dial | Ready | EventsReceived | SubscriptionEnded | Closed
+ExchangeBatch = Dial | Ready | EventsReceived | EventsByTurns | SubscriptionEnded | Closed
 ExchangeEvent = Dial | Ready | EventReceived | SubscriptionEnded | Closed
 
 
@@ -127,7 +149,7 @@ class Reconnecting(msgspec.Struct, frozen=True):
     delay: float
 
 
-SessionBatch = Ready | EventsReceived | Gap | Stale | Reconnecting | SubscriptionEnded | Closed
+SessionBatch = Ready | EventsReceived | EventsByTurns | Gap | Stale | Reconnecting | SubscriptionEnded | Closed
 SessionEvent = Ready | EventReceived | Gap | Stale | Reconnecting | SubscriptionEnded | Closed
 
 
@@ -136,6 +158,9 @@ def next_single(events: deque[Any]) -> Any:
     if events and type(events[0]) is EventsReceived:
         batch = events.popleft()
         events.extendleft(EventReceived(batch.subscription, event) for event in reversed(batch.events))
+    elif events and type(events[0]) is EventsByTurns:
+        turns = events.popleft()
+        events.extendleft(map(EventReceived, reversed(turns.subscriptions), reversed(turns.events)))
     return events.popleft() if events else None
 
 

@@ -20,6 +20,7 @@ from etorox_proto._auth import Credentials, setup_argument
 from etorox_proto._config import ExchangeConfig
 from etorox_proto._errors import SetupRefused, SigningFailed, SubscriptionFailed
 from etorox_proto._events import (
+    EventsByTurns,
     EventsReceived,
     ExchangeBatch,
     ExchangeEvent,
@@ -42,6 +43,7 @@ from etorox_proto.signalr import (
     Dial,
     HubConnection,
     InvocationReceived,
+    ItemsByTurns,
     ItemsReceived,
     LocalProtocolError,
     State,
@@ -112,7 +114,7 @@ class ExchangeConnection:
         self._hub = HubConnection(
             config.hub_config(credentials.api_key, correlation_id), now=now, greet=self._authenticate
         )
-        self._events: deque[ExchangeEvent | EventsReceived] = deque()
+        self._events: deque[ExchangeEvent | EventsReceived | EventsByTurns] = deque()
         self._setup: Call | None = None
         self._setup_deadline = math.inf
         self._is_ready = False
@@ -200,7 +202,7 @@ class ExchangeConnection:
         return event
 
     def next_batch(self) -> ExchangeBatch | None:
-        """As `next_event`, but market events of one subscription that wait one behind the other come at once."""
+        """As `next_event`, but market events that wait one behind the other may come at once."""
         event: ExchangeBatch | None = next_batch(self._events)
         return event
 
@@ -291,6 +293,8 @@ class ExchangeConnection:
             match event:
                 case ItemsReceived(call, items):
                     self._events.append(EventsReceived(self._subscriptions[call], items))
+                case ItemsByTurns(calls, items):
+                    self._events.append(EventsByTurns(list(map(self._subscriptions.__getitem__, calls)), items))
                 case Completed(call, result, error):
                     if call is self._setup:
                         self._setup_answered(result, error, now)

@@ -27,7 +27,9 @@ from etorox_proto._demand import Demand
 from etorox_proto._errors import SetupRefused
 from etorox_proto._events import (
     EventReceived,
+    EventsByTurns,
     EventsReceived,
+    ExchangeBatch,
     ExchangeEvent,
     Ready,
     Reconnecting,
@@ -91,7 +93,7 @@ class Session:
         self._new_connection = new_connection
         self._config = config
         self._schedule = Schedule(config, random)
-        self._events: deque[SessionEvent | EventsReceived] = deque()
+        self._events: deque[SessionEvent | SessionBatch] = deque()
         self._actions: deque[SessionAction] = deque()
         self._demand = Demand(self._events, config, random)
         self._current: Attempt | None = None
@@ -143,7 +145,7 @@ class Session:
 
     # ------------------------------------------------------------------------- the world tells the session
 
-    def handle_event(self, connection: ExchangeConnection, event: ExchangeEvent | EventsReceived, now: float) -> None:
+    def handle_event(self, connection: ExchangeConnection, event: ExchangeEvent | ExchangeBatch, now: float) -> None:
         """A connection of this session said something.
 
         Args:
@@ -155,9 +157,7 @@ class Session:
         if self._is_closed:
             return
         match event:
-            case EventReceived(subscription, item):
-                self.handle_event(connection, EventsReceived(subscription, [item]), now)
-            case EventsReceived():
+            case EventReceived() | EventsReceived() | EventsByTurns():
                 self._demand.received(connection, event, now)
                 if self._next is not None:
                     self._promote(now)
@@ -214,7 +214,7 @@ class Session:
         return event
 
     def next_batch(self) -> SessionBatch | None:
-        """As `next_event`, but market events of one subscription that wait one behind the other come at once."""
+        """As `next_event`, but market events that wait one behind the other may come at once."""
         event: SessionBatch | None = next_batch(self._events)
         return event
 

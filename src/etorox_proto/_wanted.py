@@ -15,7 +15,7 @@ from typing import Any, final
 
 from etorox_proto._config import SessionConfig
 from etorox_proto._errors import HandoverUnproven, SubscriptionFailed
-from etorox_proto._events import EventsReceived, Gap, SessionEvent, Stale
+from etorox_proto._events import EventsReceived, Gap, SessionBatch, SessionEvent, Stale
 from etorox_proto._exchange import ExchangeConnection
 from etorox_proto._handover import Handover
 from etorox_proto._subscription import Subscription
@@ -76,7 +76,7 @@ class Wanted:
         subscription: Subscription,
         *,
         stale_after: float,
-        events: deque[SessionEvent | EventsReceived],
+        events: deque[SessionEvent | SessionBatch],
         config: SessionConfig,
     ) -> None:
         self.subscription = subscription
@@ -203,6 +203,15 @@ class Wanted:
             self._since = self._whole_until
 
     # ------------------------------------------------------------------------------------------------------ events
+
+    def passes_on(self, connection: ExchangeConnection, now: float) -> bool:
+        """Whether events that this connection brings now are to be delivered as they are, and nothing else be done."""
+        if connection is not self.leader or self._repeats is not None or self._handover is not None:
+            return False
+        if self._cause is not None or self.stale_level or not self._was_accepted or self._refused_since != math.inf:
+            return False
+        self._whole_until = now
+        return True
 
     def received(self, connection: ExchangeConnection, received: EventsReceived, now: float) -> None:
         """One of the connections brought events."""

@@ -95,9 +95,13 @@ class CallTable:
     Args:
         max_cancelled: how many cancelled ids to remember; the oldest is forgotten first. A forgotten one is an
             unknown id, whose messages are dropped all the same.
+
+    Attributes:
+        settled: how many calls were taken out.
     """
 
     def __init__(self, max_cancelled: int) -> None:
+        self.settled = 0
         self._calls: dict[str, Call] = {}
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._max_cancelled = max_cancelled
@@ -124,6 +128,7 @@ class CallTable:
     def settle(self, call: Call) -> None:
         """Take a call out that is over on both sides."""
         del self._calls[call.invocation_id]
+        self.settled += 1
 
     def settle_early(self, call: Call) -> None:
         """Take a call out while the peer does not know yet that it is over."""
@@ -143,6 +148,7 @@ class CallTable:
     def clear(self) -> list[Call]:
         """Take all calls out, oldest first."""
         calls = list(self._calls.values())
+        self.settled += len(calls)
         self._calls.clear()
         self._cancelled.clear()
         return calls

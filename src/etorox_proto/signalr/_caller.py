@@ -77,6 +77,10 @@ class Caller:
         """The unsettled call of that id."""
         return self._calls.find(invocation_id)
 
+    def count_settled(self) -> int:
+        """How many calls have been settled until now."""
+        return self._calls.settled
+
     def check_room(self, *, calls: int, uploads: int) -> None:
         """Refuse what is beyond the limits.
 

@@ -28,7 +28,15 @@ from etorox_proto.signalr._errors import (
     TimedOut,
     UpgradeFailed,
 )
-from etorox_proto.signalr._events import Closed, Connected, HubBatch, HubEvent, ItemReceived, ItemsReceived
+from etorox_proto.signalr._events import (
+    Closed,
+    Connected,
+    HubBatch,
+    HubEvent,
+    ItemReceived,
+    ItemsByTurns,
+    ItemsReceived,
+)
 from etorox_proto.signalr._hub_commands import HubCommands
 from etorox_proto.signalr._json import encode_handshake_request, parse_handshake_response
 from etorox_proto.signalr._messages import (
@@ -106,6 +114,7 @@ class HubConnection(HubCommands):
         self._shortcut = Shortcut(
             self._events,
             self._caller.find,
+            self._caller.count_settled,
             codec.decode,
             max_message=config.limits.websocket_message,
             max_record=config.limits.record,
@@ -189,11 +198,14 @@ class HubConnection(HubCommands):
         if events and type(events[0]) is ItemsReceived:
             batch = events.popleft()
             events.extendleft(ItemReceived(batch.call, item) for item in reversed(batch.items))
+        elif events and type(events[0]) is ItemsByTurns:
+            turns = events.popleft()
+            events.extendleft(map(ItemReceived, reversed(turns.calls), reversed(turns.items)))
         return super().next_event()
 
     def next_batch(self) -> HubBatch | None:
-        """As `next_event`, but items of one stream that wait one behind the other come at once."""
-        event: HubEvent | ItemsReceived | None = self._events.popleft() if self._events else None
+        """As `next_event`, but items that wait one behind the other may come at once, of one stream or of several."""
+        event: HubEvent | HubBatch | None = self._events.popleft() if self._events else None
         return ItemsReceived(event.call, [event.item]) if isinstance(event, ItemReceived) else event
 
     # ---------------------------------------------------------------------------------- the application asks

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -23,6 +26,7 @@ __all__ = [
     "HubEvent",
     "InvocationReceived",
     "ItemReceived",
+    "ItemsByTurns",
     "ItemsReceived",
     "Resumed",
     "ServerEvent",
@@ -78,6 +82,23 @@ class ItemsReceived(msgspec.Struct, frozen=True):
 
     call: Call
     items: list[Any]
+
+
+class ItemsByTurns(msgspec.Struct, frozen=True):
+    """Items of several streams that came one behind the other, as `next_batch` gives them.
+
+    Attributes:
+        calls: for each item, what `stream` returned.
+        items: each of its stream's `item_type`, in order; as many. Both lists are the reader's.
+    """
+
+    calls: list[Call]
+    items: list[Any]
+
+    def apart(self) -> Iterator[ItemsReceived]:
+        """The same in batches of one stream, in the same order."""
+        for call, pairs in itertools.groupby(zip(self.calls, self.items, strict=True), operator.itemgetter(0)):
+            yield ItemsReceived(call, [item for _, item in pairs])
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -188,7 +209,7 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 HubEvent = Dial | Connected | ItemReceived | Completed | InvocationReceived | Closed
-HubBatch = Dial | Connected | ItemsReceived | Completed | InvocationReceived | Closed
+HubBatch = Dial | Connected | ItemsReceived | ItemsByTurns | Completed | InvocationReceived | Closed
 ServerEvent = (
     Connected
     | InvocationReceived

@@ -12,19 +12,21 @@ decoder of the item's type accepts nothing else; so no separator can be in it ei
 
 Many frames are read together, by functions of Python's own over lists: they are split at what stands between two items,
 and then each must begin with the one head that a frame of its length can have. Records in one message are simply split
-at what stands between two items.
+at what stands between two items. Where there are several streams, pieces are parted at the mark with which all of their
+beginnings end, and what is before it is looked up: it tells the stream, and how long the item has to be.
 """
 
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
-from etorox_proto.signalr._call import Call, ItemReader
+from etorox_proto.signalr._call import Call
 from etorox_proto.signalr._errors import RemoteProtocolError
-from etorox_proto.signalr._events import ItemsReceived
+from etorox_proto.signalr._events import ItemsByTurns, ItemsReceived
 from etorox_proto.signalr._frames import FINAL_TEXT, HEAD, LONG, is_utf8
 from etorox_proto.signalr._messages import HubMessage, StreamItem
 
@@ -32,19 +34,22 @@ __all__ = ["Shortcut", "deliver_items"]
 
 _BRACE, _SEPARATOR = _END = b"}\x1e"
 _MARKER = b"[]"
+# The last so many bytes of a beginning, `,"item":` as a rule, are the mark that begins an item of any stream.
+_MARK_SIZE = 8
 # What stands between two items: the end of a record, and of the next frame what is the same in each.
 _SHORT_SEAM = _END + bytes([FINAL_TEXT])
 _LONG_SEAM = _SHORT_SEAM + bytes([LONG])
 # Fewer bytes than these hold too few frames for reading them together to pay.
 _MANY = 1_024
 _MOST_HEADS = 1_024
+_MOST_PLACES = 8_192
 
 
 @final
 class _Stream:
     """One stream, and what stands before its items: in a record, and in short and long frames."""
 
-    def __init__(self, call: Call, reader: ItemReader, beginning: bytes, longest: int) -> None:
+    def __init__(self, call: Call, reader: Callable[[bytes], Any], beginning: bytes, longest: int) -> None:
         self.call = call
         self.read = reader
         self.beginning = beginning
@@ -81,12 +86,47 @@ class _Heads(dict[int, bytes]):
         return self[rest]
 
 
+_Place = tuple[Call | None, Callable[[bytes], Any], int]
+_NOWHERE: _Place = None, bytes, -1
+
+
+class _Places(dict[bytes, _Place]):
+    """Whose an item is, how it is read and how long it is, by what is before it: from its frame's length to the mark.
+
+    Args:
+        streams: by their beginnings.
+        mark: with which these end.
+        longest: the longest message.
+    """
+
+    def __init__(self, streams: dict[bytes, _Stream], mark: bytes, longest: int) -> None:
+        super().__init__()
+        self._streams = streams
+        self._mark = mark
+        self._longest = longest
+
+    def __missing__(self, head: bytes) -> _Place:
+        if not head or head[0] > LONG:
+            return _NOWHERE
+        digits = 3 if head[0] == LONG else 1
+        length = int.from_bytes(head[digits // 2 : digits], "big")
+        beginning = head[digits:] + self._mark
+        stream = self._streams.get(beginning)
+        if stream is None or length > self._longest or (digits > 1 and length < LONG):
+            return _NOWHERE
+        if len(self) >= _MOST_PLACES:
+            self.clear()
+        self[head] = place = stream.call, stream.read, length - len(beginning) - len(_END)
+        return place
+
+
 class Shortcut:
     """Reads items of known streams.
 
     Args:
         events: where to write them.
         find: the unsettled call of an id.
+        count_settled: how many calls have been settled until now.
         decode: reads a record in the ordinary way.
         max_message: the longest WebSocket message that is accepted, in bytes.
         max_record: the longest record, without its separator.
@@ -99,6 +139,7 @@ class Shortcut:
         self,
         events: deque[Any],
         find: Callable[[str], Call | None],
+        count_settled: Callable[[], int],
         decode: Callable[[bytes], HubMessage],
         *,
         max_message: int,
@@ -106,12 +147,16 @@ class Shortcut:
     ) -> None:
         self._events = events
         self._find = find
+        self._count_settled = count_settled
+        self._settled = 0
         self._decode = decode
         self._longest = min(max_message, max_record + 1)
         self._streams: dict[bytes, _Stream] = {}
         self._lengths: list[int] = []
+        self._mark = b""
+        self._places = _Places({}, b"", 0)
         self._last = b""  # what the latest item began with
-        self._is_smooth = True  # as far as was looked lately, there was one stream and nothing else
+        self._is_smooth = True  # as far as was looked lately, there were items and nothing else
         self.count = 0
 
     def learn(self, record: bytes, message: StreamItem) -> None:
@@ -122,9 +167,7 @@ class Shortcut:
         reader, call.reader = call.reader, None
         beginning, item, end = record.rpartition(bytes(message.item))
         if item and end == b"}" and self._leads_to_item(beginning, call):
-            self._streams = {each: stream for each, stream in self._streams.items() if self._is_live(stream.call)}
-            self._streams[beginning] = _Stream(call, reader, beginning, self._longest)
-            self._lengths = sorted({len(each) for each in self._streams})
+            self._use({**self._streams, beginning: _Stream(call, reader, beginning, self._longest)})
 
     def _leads_to_item(self, beginning: bytes, call: Call) -> bool:
         if _MARKER in beginning:
@@ -137,6 +180,19 @@ class Shortcut:
             return False
         return message.invocation_id == call.invocation_id and bytes(message.item) == _MARKER
 
+    def _use(self, streams: dict[bytes, _Stream]) -> None:
+        """Know these from now on, without those that are over."""
+        self._settled = self._count_settled()
+        self._streams = {each: one for each, one in streams.items() if self._find(one.call.invocation_id) is one.call}
+        self._lengths = sorted({len(each) for each in self._streams})
+        self._mark = next(reversed(self._streams), b"")[-_MARK_SIZE:]
+        self._places = _Places(self._streams, self._mark, self._longest)
+
+    def _knows_some(self) -> bool:
+        if self._streams and self._settled != self._count_settled():
+            self._use(self._streams)
+        return len(self._streams) > 0
+
     def read_frames(self, data: bytes, start: int) -> int:
         """Read frames that hold an item each.
 
@@ -147,11 +203,11 @@ class Shortcut:
         Returns:
             Where the first frame begins that is another, or incomplete.
         """
-        if not self._streams:
+        if not self._knows_some():
             return start
         if self._is_smooth and len(data) - start > _MANY:
             start = self._read_together(data, start)
-        is_smooth, self._is_smooth = self._is_smooth, False
+        self._is_smooth = False
         stream: _Stream | None = None
         items: list[Any] = []
         longest, end = self._longest, len(data) - 3
@@ -164,13 +220,12 @@ class Shortcut:
                 break
             stop = body + length
             if stop > len(data):
-                self._is_smooth = is_smooth  # nothing else has been seen
+                self._is_smooth = True
                 break
             if kind != FINAL_TEXT or length > longest or data[stop - 1] != _SEPARATOR or data[stop - 2] != _BRACE:
                 break
             if stream is None or not data.startswith(stream.beginning, body):
                 self._deliver(stream, items)
-                is_smooth = stream is None
                 stream, items = self._find_stream(data, body), []
                 if stream is None or data.find(_SEPARATOR, body) < stop - 1:
                     break
@@ -183,12 +238,14 @@ class Shortcut:
                 break
             start = stop
         else:
-            self._is_smooth = is_smooth
+            self._is_smooth = True
         self._deliver(stream, items)
         return start
 
     def _read_together(self, data: bytes, start: int) -> int:
         """As `read_frames`, all frames but the last, if they are of one stream, and all short or all long."""
+        if len(self._streams) > 1:
+            return self._read_by_turns(data, start)
         is_long = data[start + 1] == LONG
         stream = self._find_stream(data, start + (4 if is_long else 2))
         if stream is None or data[start] != FINAL_TEXT:
@@ -205,6 +262,23 @@ class Shortcut:
         count = self._read_texts(stream, texts)
         return start + sum(lengths[:count]) + count * len(seam)
 
+    def _read_by_turns(self, data: bytes, start: int) -> int:
+        """As `read_frames`, all frames but the last, of any streams."""
+        if data[start] != FINAL_TEXT:
+            return start
+        pieces = data[start + 1 :].split(_SHORT_SEAM)
+        pieces.pop()
+        if not pieces:
+            return start
+        mark = self._mark
+        heads, _, texts = zip(*[piece.partition(mark) for piece in pieces], strict=True)
+        calls, reads, lengths = zip(*map(self._places.__getitem__, heads), strict=True)
+        if tuple(map(len, texts)) != lengths:
+            self._is_smooth = False  # or it is none of these streams
+            return start
+        count = self._read_texts_by_turns(list(calls), reads, texts)
+        return start + sum(map(len, pieces[:count])) + count * len(_SHORT_SEAM)
+
     def read_records(self, data: bytes, start: int) -> int:
         """Read records of one stream.
 
@@ -215,9 +289,11 @@ class Shortcut:
         Returns:
             Where the first record begins that is another, or incomplete.
         """
-        stream = self._find_stream(data, start)
+        stream = self._find_stream(data, start) if self._knows_some() else None
         if stream is None:
             return start
+        if len(self._streams) > 1:
+            return self._read_records_by_turns(data, start)
         around = len(stream.beginning) + len(_END)
         texts = data[start + len(stream.beginning) :].split(_END + stream.beginning)
         last = texts.pop()
@@ -229,6 +305,24 @@ class Shortcut:
         count = self._read_texts(stream, texts)
         return start + sum(lengths[:count]) + count * around
 
+    def _read_records_by_turns(self, data: bytes, start: int) -> int:
+        """As `read_records`, of any streams."""
+        pieces = data[start:].split(_END)
+        pieces.pop()
+        if max(map(len, pieces), default=0) + len(_END) > self._longest:
+            return start
+        mark = self._mark
+        streams: list[_Stream] = []
+        texts: list[bytes] = []
+        for piece in pieces:
+            head, _, text = piece.partition(mark)
+            if (stream := self._streams.get(head + mark)) is None:
+                break
+            streams.append(stream)
+            texts.append(text)
+        count = self._read_texts_by_turns([each.call for each in streams], [each.read for each in streams], texts)
+        return start + sum(map(len, pieces[:count])) + count * len(_END)
+
     def _read_texts(self, stream: _Stream, texts: list[bytes]) -> int:
         """Read what may be items; returns how many were before one that is none, or does not fit its type."""
         items: list[Any] = []
@@ -239,18 +333,31 @@ class Shortcut:
         self._deliver(stream, items)
         return len(items)
 
+    def _read_texts_by_turns(
+        self, calls: list[Call], reads: Iterable[Callable[[bytes], Any]], texts: Sequence[bytes]
+    ) -> int:
+        """As `_read_texts`, each of its own stream."""
+        items: list[Any] = []
+        if is_utf8(b"".join(texts)):
+            with contextlib.suppress(Exception):  # as in `_read_texts`
+                items.extend(map(operator.call, reads, texts))
+        self._is_smooth = self._is_smooth and len(items) == len(texts)
+        self.count += len(items)
+        if items and calls.count(calls[0]) == len(calls):
+            deliver_items(self._events, calls[0], items)
+        elif items:
+            _deliver_by_turns(self._events, calls[: len(items)], items)
+        return len(items)
+
     def _find_stream(self, data: bytes, start: int) -> _Stream | None:
         """The stream whose beginning stands there."""
         for length in (len(self._last), *self._lengths):
             beginning = data[start : start + length]
             stream = self._streams.get(beginning)
-            if stream is not None and self._is_live(stream.call):
+            if stream is not None:
                 self._last = beginning
                 return stream
         return None
-
-    def _is_live(self, call: Call) -> bool:
-        return self._find(call.invocation_id) is call
 
     def _deliver(self, stream: _Stream | None, items: list[Any]) -> None:
         if stream is not None and items:
@@ -263,5 +370,18 @@ def deliver_items(events: deque[Any], call: Call, items: list[Any]) -> None:
     last = events[-1] if events else None
     if type(last) is ItemsReceived and last.call is call:
         last.items.extend(items)
+    elif type(last) is ItemsByTurns:
+        last.calls.extend([call] * len(items))
+        last.items.extend(items)
     else:
         events.append(ItemsReceived(call, items))
+
+
+def _deliver_by_turns(events: deque[Any], calls: list[Call], items: list[Any]) -> None:
+    """As `deliver_items`, each of its own stream."""
+    last = events[-1] if events else None
+    if type(last) is ItemsByTurns:
+        last.calls.extend(calls)
+        last.items.extend(items)
+    else:
+        events.append(ItemsByTurns(calls, items))

@@ -16,6 +16,7 @@ from etorox_proto.signalr import (
     HubConfig,
     HubConnection,
     InvocationReceived,
+    ItemsByTurns,
     ItemsReceived,
     Upload,
 )
@@ -194,6 +195,9 @@ class HubDriver(Driver):
             match event:
                 case ItemsReceived(call, items):
                     streams[call].put_all(items)
+                case ItemsByTurns(calls, items):
+                    for call, item in zip(calls, items, strict=True):
+                        streams[call].put(item)
                 case Completed():
                     self._completed(event)
                 case InvocationReceived():

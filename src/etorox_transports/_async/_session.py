@@ -19,6 +19,7 @@ from etorox_proto import (
     ConnectionFailed,
     Dial,
     EventReceived,
+    EventsByTurns,
     EventsReceived,
     ExchangeConnection,
     Gap,
@@ -182,7 +183,14 @@ class SessionDriver(Driver):
         feeds, everything = self._feeds, self._all
         while (event := session.next_batch()) is not None:
             moved = True
-            if not isinstance(event, EventsReceived):
+            if isinstance(event, EventsByTurns):
+                if everything is not None:
+                    everything.put_all([*map(EventReceived, event.subscriptions, event.events)])
+                    continue
+                for subscription, each in zip(event.subscriptions, event.events, strict=True):
+                    if (inbox := feeds.get(subscription)) is not None:
+                        inbox.put(each)
+            elif not isinstance(event, EventsReceived):
                 self._deliver(event, now)
             elif everything is not None:
                 everything.put_all([EventReceived(event.subscription, each) for each in event.events])
@@ -195,7 +203,7 @@ class SessionDriver(Driver):
         next_batch, handle_event, moved = connection.next_batch, self.session.handle_event, False
         while (event := next_batch()) is not None:
             moved = True
-            if not isinstance(event, EventsReceived):
+            if not isinstance(event, EventsReceived | EventsByTurns):
                 if isinstance(event, Dial):
                     lane.dial(event)
                     continue

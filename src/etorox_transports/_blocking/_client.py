@@ -10,10 +10,10 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Never, Self, TypeVar
 
 from etorox_proto import CallError, CallLost, LocalProtocolError, Reconnecting, SignalRError
 from etorox_transports._blocking._feed import Feed, OtherFeedFull, Pump, Reader
@@ -192,10 +192,30 @@ class Client(ABC, Generic[HandleT]):
             return
         for number, item in enumerate(items):
             if may_wait and feed.is_full:
-                self._held = batch(items[number:])
-                self._driver.keep_alive()
-                raise OtherFeedFull(feed)
+                self._hold(feed, batch(items[number:]))
             feed.put(item)
+
+    def _put_by_turns(
+        self,
+        handles: Sequence[HandleT],
+        items: list[Any],
+        batch: Callable[[Any, list[Any]], Any],
+        *,
+        may_wait: bool,
+    ) -> None:
+        """As `_put`, each into the feed of its own handle."""
+        find = self._feeds.get
+        for number, (handle, item) in enumerate(zip(handles, items, strict=True)):
+            feed = find(handle)
+            if feed is not None:
+                if may_wait and feed.is_full:
+                    self._hold(feed, batch(handles[number:], items[number:]))
+                feed.put(item)
+
+    def _hold(self, feed: Feed, batch: Any) -> Never:
+        self._held = batch
+        self._driver.keep_alive()
+        raise OtherFeedFull(feed)
 
     @property
     def _end_error(self) -> SignalRError | None:

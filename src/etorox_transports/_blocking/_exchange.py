@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, final
 
 from etorox_proto import (
     ConnectionClosed,
     EventReceived,
+    EventsByTurns,
     EventsReceived,
     ExchangeConnection,
     Gap,
@@ -129,8 +131,8 @@ class Exchange(Client[Subscription]):
             self._events.finish(None)
             waiting = self._events.take_out()
         held, self._held = self._held, None
-        if isinstance(held, EventsReceived):
-            waiting += map(partial(EventReceived, held.subscription), held.events)
+        if isinstance(held, EventsReceived | EventsByTurns):
+            waiting += _singly(held)
         elif held is not None:
             waiting.append(held)
         events = Events(waiting, queue, self._driver, pump=self._pump, look=look, give_back=self._give_back)
@@ -158,22 +160,24 @@ class Exchange(Client[Subscription]):
         return self._pump(until, reader)
 
     def _parts(self, reader: Reader, event: Any) -> tuple[Iterable[Any], Callable[[list[Any]], Any]] | None:
-        if type(event) is not EventsReceived:
+        if type(event) is not EventsReceived and type(event) is not EventsByTurns:
             return None
         if reader is self._events:
-            return map(partial(EventReceived, event.subscription), event.events), _batch
-        if reader is self._feeds.get(event.subscription):
+            return _singly(event), _batch
+        if type(event) is EventsReceived and reader is self._feeds.get(event.subscription):
             return event.events, partial(EventsReceived, event.subscription)
         return None
 
     def _sort(self, event: Any, *, may_wait: bool) -> None:
-        if self._events is not None and type(event) is EventsReceived:
-            for each in event.events:
-                self._events.put(EventReceived(event.subscription, each))
+        if self._events is not None and isinstance(event, EventsReceived | EventsByTurns):
+            for each in _singly(event):
+                self._events.put(each)
         elif self._events is not None:
             self._events.put(event)
         elif type(event) is EventsReceived:
             self._put(event.subscription, event.events, partial(EventsReceived, event.subscription), may_wait=may_wait)
+        elif type(event) is EventsByTurns:
+            self._put_by_turns(event.subscriptions, event.events, EventsByTurns, may_wait=may_wait)
         elif type(event) is EventReceived:
             self._sort(_batch([event]), may_wait=may_wait)
         elif isinstance(event, Gap | Stale):
@@ -193,5 +197,10 @@ class Exchange(Client[Subscription]):
             self._driver.commanded()
 
 
-def _batch(events: list[EventReceived]) -> EventsReceived:
-    return EventsReceived(events[0].subscription, [each.event for each in events])
+def _singly(batch: EventsReceived | EventsByTurns) -> Iterator[EventReceived]:
+    subscriptions = batch.subscriptions if isinstance(batch, EventsByTurns) else repeat(batch.subscription)
+    return map(EventReceived, subscriptions, batch.events)
+
+
+def _batch(events: list[EventReceived]) -> EventsByTurns:
+    return EventsByTurns([each.subscription for each in events], [each.event for each in events])

@@ -20,6 +20,7 @@ from etorox_proto.signalr import (
     ConnectionClosed,
     HubConnection,
     InvocationReceived,
+    ItemsByTurns,
     ItemsReceived,
 )
 from etorox_transports._blocking._client import Client, reason_of
@@ -240,6 +241,8 @@ class Hub(Client[Call | None]):
         match event:
             case ItemsReceived(call, items):
                 self._put(call, items, partial(ItemsReceived, call), may_wait=may_wait)
+            case ItemsByTurns(calls, items):
+                self._put_by_turns(calls, items, ItemsByTurns, may_wait=may_wait)
             case Completed(call=call):
                 self._sources.explain(event)
                 if call in self._completed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterable
 from decimal import Decimal
@@ -19,6 +20,7 @@ from etorox_proto.signalr import (
     Closed,
     ConnectionLost,
     ItemReceived,
+    ItemsByTurns,
     ItemsReceived,
     JsonCodec,
     LimitExceeded,
@@ -142,12 +144,18 @@ item_records = st.builds(
     lambda form, number, item: form % (number, item), spelled, st.sampled_from([1, 1, 1, 2, 3]), items
 )
 plain_records = st.builds(lambda number: PREFIX % (1, b'{"price":%d.50}' % number), st.integers(0, 10**30))
+plain_turns = st.builds(
+    lambda number, order: [PREFIX % (call, b'{"price":%d.50}' % (number + call)) for call in order],
+    st.integers(0, 10**30),
+    st.lists(st.sampled_from([1, 2]), min_size=30, max_size=90),
+)
 other_records = st.sampled_from(
     [b'{"type":6}', b'{"type":7}', b'{"type":42}', b'{"type":3,"invocationId":"1"}', b'{"type":3,"invocationId":"2"}']
 )
 streams = st.lists(
     st.one_of(
         st.lists(plain_records, min_size=1, max_size=60),
+        plain_turns,
         item_records.map(lambda record: [record]),
         other_records.map(lambda record: [record]),
     ),
@@ -222,6 +230,115 @@ def test_a_batch_can_be_begun_one_by_one() -> None:
     assert first.item == 0
     assert isinstance(second, ItemsReceived)
     assert second.items == [1]
+
+
+@pytest.mark.parametrize("per_frame", [1, 7])
+def test_what_comes_by_turns_is_told_together(per_frame: int) -> None:
+    peer = streaming_peer(whole, int)
+    client = peer.client
+    numbers = [PREFIX % (1 + number % 2, b"%d" % number) + b"\x1e" for number in range(140)]
+    data = [frame(b"".join(numbers[start : start + per_frame])) for start in range(0, 140, per_frame)]
+    peer.feed(b"".join(data[: 14 // per_frame]))  # both streams are known from here on
+    client.receive_data(b"".join(data[14 // per_frame :]), 0.0)
+    batch = client.next_batch()
+    assert isinstance(batch, ItemsByTurns)
+    assert batch.items == list(range(14, 140))
+    assert [call.invocation_id for call in batch.calls] == ["1", "2"] * 63
+    assert client.next_batch() is None
+    apart = list(batch.apart())
+    assert [(each.call, each.items) for each in apart] == [
+        (call, [item]) for call, item in zip(batch.calls, batch.items, strict=True)
+    ]
+
+
+def test_turns_can_be_begun_one_by_one() -> None:
+    peer = streaming_peer(whole, int)
+    client = peer.client
+    numbers = [frame(PREFIX % (1 + number % 2, b"%d" % number) + b"\x1e") for number in range(60)]
+    peer.feed(b"".join(numbers[:2]))
+    client.receive_data(b"".join(numbers[2:]), 0.0)
+    first, second = client.next_event(), client.next_batch()
+    assert isinstance(first, ItemReceived)
+    assert (first.call.invocation_id, first.item) == ("1", 2)
+    assert isinstance(second, ItemsReceived)
+    assert (second.call.invocation_id, second.items) == ("2", [3])
+
+
+def test_one_of_many_streams_is_told_as_one() -> None:
+    peer = streaming_peer(whole, int)
+    peer.feed(b"".join(frame(PREFIX % (call, b"0") + b"\x1e") for call in (1, 2)))
+    peer.client.receive_data(b"".join(frame(PREFIX % (1, b"%d" % number) + b"\x1e") for number in range(60)), 0.0)
+    batch = peer.client.next_batch()
+    assert isinstance(batch, ItemsReceived)
+    assert batch.items == list(range(60))
+
+
+@pytest.mark.parametrize("lengths", [(5, 50), (5, 200), (89, 88, 87, 86), (300, 40_000, 20)])
+def test_each_stream_has_a_type_of_its_own_and_items_of_any_length(lengths: tuple[int, ...]) -> None:
+    peer = connected_peer(whole)
+    for item_type in (list[str], list[Any], msgspec.Raw):
+        peer.client.stream("rates", item_type=item_type, now=0.0)  # type: ignore[union-attr]
+    items = [b'["%s"]' % (b"x" * lengths[number % len(lengths)]) for number in range(90)]
+    records = [PREFIX % (1 + number % 3, item) + b"\x1e" for number, item in enumerate(items)]
+    peer.feed(b"".join(map(frame, records * 2)))
+    expected: list[Any] = [bytes(item) if number % 3 == 2 else json.loads(item) for number, item in enumerate(items)]
+    got = [bytes(event.item) if isinstance(event.item, msgspec.Raw) else event.item for event in peer.events]
+    assert got == expected * 2
+    assert [event.call.invocation_id for event in peer.events] == ["1", "2", "3"] * 60
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        frame(b'{"type":6}\x1e'),
+        frame(PREFIX % (3, b"7") + b"\x1e"),
+        frame(PREFIX % (1, b"7") + b"}\x1e"),
+        frame(PREFIX % (1, b"1,2") + b"\x1e"),
+        frame(PREFIX % (1, b"") + b"\x1e"),
+        frame(b'{"type":2,"invocationId":"1"\x1e'),
+        frame(b'{"type":2,"invocationId":"1"}\x1e'),
+        frame(PREFIX % (1, b"7") + b"\x1e" + PREFIX % (2, b"8") + b"\x1e"),
+        b"\x81\x7e" + struct.pack("!H", 38) + PREFIX % (1, b"7") + b"\x1e",
+        b"\x81\x7e" + struct.pack("!H", 40) + PREFIX % (1, b"7") + b"\x1e",
+        b"\x81\x26" + PREFIX % (1, b"77") + b"\x1e",
+        b"\x81\x28" + PREFIX % (1, b"77") + b"\x1e",
+        frame(b"?", 9),
+        frame(b""),
+        frame(PREFIX % (1, b'"\xff"') + b"\x1e"),
+        frame(PREFIX % (1, b'"\xc3') + b"\x1e") + frame(PREFIX % (2, b'\xa9"') + b"\x1e"),
+        frame(b'{"type":3,"invocationId":"2"}\x1e'),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 2, 30, 58, 59, 60])
+def test_something_else_between_turns_is_read_as_ever(odd: bytes, place: int) -> None:
+    turns = [frame(PREFIX % (1 + number % 2, b"%d" % number) + b"\x1e") for number in range(60)]
+    data = b"".join([*turns, *turns[:place], odd, *turns[place:], *turns])
+    for item_type in (int, Any):
+        assert outcome(whole, data, item_type) == outcome(bytewise, data, item_type, is_long=True)
+
+
+def test_a_stream_that_is_over_is_not_read_beside_others() -> None:
+    peer = streaming_peer(whole, int)
+    data = b"".join(frame(PREFIX % (1 + number % 2, b"%d" % number) + b"\x1e") for number in range(100))
+    peer.feed(data)
+    peer.client.cancel(peer.events[1].call, now=0.0)  # type: ignore[union-attr]
+    peer.settle()
+    peer.events.clear()
+    for _ in range(2):
+        peer.feed(data)
+    assert [event.item for event in peer.events] == [*range(0, 100, 2)] * 2
+
+
+def test_more_streams_and_lengths_than_are_remembered_are_read() -> None:
+    peer = connected_peer(whole)
+    for _ in range(120):
+        peer.client.stream("rates", item_type=str, now=0.0)  # type: ignore[union-attr]
+    records = [PREFIX % (1 + number % 120, b'"%s"' % (b"x" * (number % 97))) for number in range(120 * 97)]
+    for _ in range(2):
+        peer.events.clear()
+        peer.feed(b"".join(frame(record + b"\x1e") for record in records))
+        assert [len(event.item) for event in peer.events] == [number % 97 for number in range(120 * 97)]
+        assert [int(event.call.invocation_id) for event in peer.events] == [*range(1, 121)] * 97
 
 
 def test_market_events_come_in_batches_as_one_by_one() -> None:

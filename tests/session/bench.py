@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etorox_proto import (
     CheckClock,
     Closed,
     ConnectionFailed,
+    EventReceived,
+    EventsByTurns,
     ExchangeConnection,
     ExchangeState,
     Gap,
@@ -31,6 +33,16 @@ from etorox_proto import (
 from machines import HANDSHAKE, RawPeer, exchange, hub_frame, take
 
 START = 1_000.0
+
+
+def batched(events: list[Any]) -> Iterator[Any]:
+    """The same, but market events that stand one behind the other in batches, of however many subscriptions."""
+    for is_market, group in itertools.groupby(events, lambda event: isinstance(event, EventReceived)):
+        run = list(group)
+        if is_market:
+            yield EventsByTurns([each.subscription for each in run], [each.event for each in run])
+        else:
+            yield from run
 
 
 def created(number: int, market: str = "btcusd") -> dict[str, Any]:
@@ -67,8 +79,9 @@ class Line(RawPeer):
         """Flush, and pass every event on to the session."""
         self.now = self.bench.now
         self.sent += self.client.data_to_send()
-        for event in take(self.client):
-            self.events.append(event)
+        events = take(self.client)
+        self.events += events
+        for event in batched(events) if self.bench.in_batches else events:
             self.is_over = self.is_over or isinstance(event, Closed)
             self.bench.session.handle_event(self.connection, event, self.bench.now)
 
@@ -105,6 +118,17 @@ class Line(RawPeer):
             shown = created(item, channel) if isinstance(item, int) else item
             self.say({"type": 2, "invocationId": self.streams[channel], "item": shown})
 
+    def bring_by_turns(self, *items: tuple[str, int]) -> None:
+        """Events of several channels that come in one piece, each in a frame of its own."""
+        self.listen()
+        self.now = self.bench.now
+        messages = [
+            {"type": 2, "invocationId": self.streams[channel], "item": created(number, channel)}
+            for channel, number in items
+        ]
+        self.feed(b"".join(map(hub_frame, messages)))
+        self.bench.settle()
+
     def refuse(self, text: str = "already subscribed", channel: str = "btcusd") -> None:
         """The stream is refused, or broken off."""
         self.listen()
@@ -138,12 +162,19 @@ class Bench:
     Args:
         random: for the jitter; by default half of everything.
         limits: of the connections, one after the other; the last one counts for all that follow.
+        in_batches: whether the session is told what comes together in batches.
         config: of the session; without `stale_after` silence is not told.
     """
 
     def __init__(
-        self, *, random: Callable[[], float] = lambda: 0.5, limits: Sequence[Limits] = (Limits(),), **config: Any
+        self,
+        *,
+        random: Callable[[], float] = lambda: 0.5,
+        limits: Sequence[Limits] = (Limits(),),
+        in_batches: bool = False,
+        **config: Any,
     ) -> None:
+        self.in_batches = in_batches
         self.now = START
         self.skews: list[float] = []
         self.lines: list[Line] = []

@@ -78,7 +78,14 @@ def told(script: list[Any], *, in_batches: bool) -> list[Any]:
 
 @settings(max_examples=150)
 @given(st.lists(steps, min_size=3, max_size=12))
-@example([("nothing", [(-1, [*CHANNELS])]), (("wait", 40.0), [(-1, [*CHANNELS])]), (("wait", 40.0), [])])
+@example(
+    [
+        ("nothing", [(-1, [*CHANNELS])]),
+        (("wait", 40.0), []),
+        (("wait", 40.0), [(-1, [*CHANNELS])]),
+        (("wait", 40.0), []),
+    ]
+)
 def test_a_session_is_told_in_batches_or_one_by_one(script: list[Any]) -> None:
     assert told(script, in_batches=True) == told(script, in_batches=False)
 

@@ -17,6 +17,8 @@ from etorox_proto import (
     Closed,
     ConnectionFailed,
     Dial,
+    EventsByTurns,
+    EventsReceived,
     ExchangeConnection,
     Session,
     SessionEvent,
@@ -183,7 +185,7 @@ class SessionDriver:
 
     def _step(self, now: float) -> bool:
         """Take one action of the session, one event of it, or one of a connection; False if there was none."""
-        match self._session.next_action() or self._session.next_event():
+        match self._session.next_action() or self._session.next_batch():
             case None:
                 steps = [self._step_connection(*each, now) for each in list(self._connections.items())]
                 return any(steps)
@@ -193,6 +195,9 @@ class SessionDriver:
                 self._session.clock_checked(None, now)  # this driver has nobody to ask
             case Closed() as closed:
                 self._closed = closed
+            case EventsReceived() | EventsByTurns() as batch:
+                for event in batch.singly():
+                    self._deliver(event)
             case event:
                 self._deliver(event)
         return True
@@ -200,7 +205,7 @@ class SessionDriver:
     def _step_connection(self, connection: ExchangeConnection, stream: _Stream | None, now: float) -> bool:
         if stream is not None:
             stream.flush()
-        match connection.next_event():
+        match connection.next_batch():
             case None:
                 return False
             case Dial() as dial:

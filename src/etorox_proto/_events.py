@@ -65,6 +65,10 @@ class EventsReceived(msgspec.Struct, frozen=True):
     subscription: Subscription
     events: list[Any]
 
+    def singly(self) -> Iterator[EventReceived]:
+        """The same as `next_event` would give it."""
+        return map(EventReceived, itertools.repeat(self.subscription), self.events)
+
 
 class EventsByTurns(msgspec.Struct, frozen=True):
     """Market events of several subscriptions that came one behind the other, as `next_batch` gives them.
@@ -76,6 +80,10 @@ class EventsByTurns(msgspec.Struct, frozen=True):
 
     subscriptions: list[Subscription]
     events: list[Any]
+
+    def singly(self) -> Iterator[EventReceived]:
+        """The same as `next_event` would give it."""
+        return map(EventReceived, self.subscriptions, self.events)
 
     def apart(self) -> Iterator[EventsReceived]:
         """The same in batches of one subscription, in the same order."""
@@ -155,12 +163,8 @@ SessionEvent = Ready | EventReceived | Gap | Stale | Reconnecting | Subscription
 
 def next_single(events: deque[Any]) -> Any:
     """Take the next event from a queue in which market events wait in batches; None if it is empty."""
-    if events and type(events[0]) is EventsReceived:
-        batch = events.popleft()
-        events.extendleft(EventReceived(batch.subscription, event) for event in reversed(batch.events))
-    elif events and type(events[0]) is EventsByTurns:
-        turns = events.popleft()
-        events.extendleft(map(EventReceived, reversed(turns.subscriptions), reversed(turns.events)))
+    if events and isinstance(events[0], EventsReceived | EventsByTurns):
+        events.extendleft(reversed(list(events.popleft().singly())))
     return events.popleft() if events else None
 
 

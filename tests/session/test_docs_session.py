@@ -12,6 +12,8 @@ from etorox_proto import (
     Closed,
     Dial,
     EventReceived,
+    EventsByTurns,
+    EventsReceived,
     ExchangeConfig,
     ExchangeConnection,
     Gap,
@@ -50,7 +52,8 @@ class MemoryTransport:
 def test_the_pages_loop_drives_a_session() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (block,) = (each for each in blocks if "StartAttempt" in each)
-    names: dict[str, Any] = {"StartAttempt": StartAttempt, "CheckClock": CheckClock, "Dial": Dial, "Closed": Closed}
+    shown = (StartAttempt, CheckClock, Dial, Closed, EventsReceived, EventsByTurns)
+    names: dict[str, Any] = {each.__name__: each for each in shown}
     exec(compile(block, str(PAGE), "exec"), names)
     settle: Callable[..., None] = names["settle"]
 

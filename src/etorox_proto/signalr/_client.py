@@ -195,12 +195,8 @@ class HubConnection(HubCommands):
     def next_event(self) -> HubEvent | Closed | None:
         """The next event, or None when it is time to wait."""
         events: deque[Any] = self._events
-        if events and type(events[0]) is ItemsReceived:
-            batch = events.popleft()
-            events.extendleft(ItemReceived(batch.call, item) for item in reversed(batch.items))
-        elif events and type(events[0]) is ItemsByTurns:
-            turns = events.popleft()
-            events.extendleft(map(ItemReceived, reversed(turns.calls), reversed(turns.items)))
+        if events and isinstance(events[0], ItemsReceived | ItemsByTurns):
+            events.extendleft(reversed(list(events.popleft().singly())))
         return super().next_event()
 
     def next_batch(self) -> HubBatch | None:

@@ -83,6 +83,10 @@ class ItemsReceived(msgspec.Struct, frozen=True):
     call: Call
     items: list[Any]
 
+    def singly(self) -> Iterator[ItemReceived]:
+        """The same as `next_event` would give it."""
+        return map(ItemReceived, itertools.repeat(self.call), self.items)
+
 
 class ItemsByTurns(msgspec.Struct, frozen=True):
     """Items of several streams that came one behind the other, as `next_batch` gives them.
@@ -94,6 +98,10 @@ class ItemsByTurns(msgspec.Struct, frozen=True):
 
     calls: list[Call]
     items: list[Any]
+
+    def singly(self) -> Iterator[ItemReceived]:
+        """The same as `next_event` would give it."""
+        return map(ItemReceived, self.calls, self.items)
 
     def apart(self) -> Iterator[ItemsReceived]:
         """The same in batches of one stream, in the same order."""

@@ -183,17 +183,14 @@ class SessionDriver(Driver):
         feeds, everything = self._feeds, self._all
         while (event := session.next_batch()) is not None:
             moved = True
-            if isinstance(event, EventsByTurns):
-                if everything is not None:
-                    everything.put_all([*map(EventReceived, event.subscriptions, event.events)])
-                    continue
+            if not isinstance(event, EventsReceived | EventsByTurns):
+                self._deliver(event, now)
+            elif everything is not None:
+                everything.put_all([*event.singly()])
+            elif isinstance(event, EventsByTurns):
                 for subscription, each in zip(event.subscriptions, event.events, strict=True):
                     if (inbox := feeds.get(subscription)) is not None:
                         inbox.put(each)
-            elif not isinstance(event, EventsReceived):
-                self._deliver(event, now)
-            elif everything is not None:
-                everything.put_all([EventReceived(event.subscription, each) for each in event.events])
             elif (inbox := feeds.get(event.subscription)) is not None:
                 inbox.put_all(event.events)
         return moved

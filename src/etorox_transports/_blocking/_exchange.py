@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import repeat
 from typing import Any, final
 
 from etorox_proto import (
@@ -132,7 +131,7 @@ class Exchange(Client[Subscription]):
             waiting = self._events.take_out()
         held, self._held = self._held, None
         if isinstance(held, EventsReceived | EventsByTurns):
-            waiting += _singly(held)
+            waiting += held.singly()
         elif held is not None:
             waiting.append(held)
         events = Events(waiting, queue, self._driver, pump=self._pump, look=look, give_back=self._give_back)
@@ -163,14 +162,14 @@ class Exchange(Client[Subscription]):
         if type(event) is not EventsReceived and type(event) is not EventsByTurns:
             return None
         if reader is self._events:
-            return _singly(event), _batch
+            return event.singly(), _batch
         if type(event) is EventsReceived and reader is self._feeds.get(event.subscription):
             return event.events, partial(EventsReceived, event.subscription)
         return None
 
     def _sort(self, event: Any, *, may_wait: bool) -> None:
         if self._events is not None and isinstance(event, EventsReceived | EventsByTurns):
-            for each in _singly(event):
+            for each in event.singly():
                 self._events.put(each)
         elif self._events is not None:
             self._events.put(event)
@@ -195,11 +194,6 @@ class Exchange(Client[Subscription]):
         if self._driver.end is None:
             self._session.unsubscribe(subscription, now=time.monotonic())
             self._driver.commanded()
-
-
-def _singly(batch: EventsReceived | EventsByTurns) -> Iterator[EventReceived]:
-    subscriptions = batch.subscriptions if isinstance(batch, EventsByTurns) else repeat(batch.subscription)
-    return map(EventReceived, subscriptions, batch.events)
 
 
 def _batch(events: list[EventReceived]) -> EventsByTurns:

@@ -23,7 +23,7 @@ from etorox_proto import (
     Closed,
     Credentials,
     Dial,
-    EventReceived,
+    EventsReceived,
     ExchangeConfig,
     ExchangeConnection,
     Ready,
@@ -61,11 +61,11 @@ def _connection(task: Task) -> ExchangeConnection:
 
 
 def _drive(line: _Line, machine: ExchangeConnection) -> Iterator[Any]:
-    """The loop of `docs/howto/write-a-transport.md`; the machine's events."""
+    """The loop of `docs/howto/write-a-transport.md`; the machine's events, in batches."""
     while True:
         if (data := machine.data_to_send()) and line.sock is not None:
             line.sock.sendall(data)
-        match machine.next_event():
+        match machine.next_batch():
             case None:
                 assert line.sock is not None
                 machine.receive_data(line.sock.recv(65_536), time.monotonic())
@@ -79,8 +79,9 @@ def _drive(line: _Line, machine: ExchangeConnection) -> Iterator[Any]:
 def _bare(task: Task, tally: Tally) -> None:
     machine = _connection(task)
     for event in _drive(_Line(task), machine):
-        if type(event) is EventReceived:
-            tally.take(event.event)
+        if type(event) is EventsReceived:
+            for each in event.singly():
+                tally.take(each.event)
         elif type(event) is Ready:
             machine.subscribe(["btcusd"], fields=task.fields, now=time.monotonic())
         assert type(event) is not Closed, event
@@ -94,9 +95,10 @@ def _session(task: Task, tally: Tally) -> None:
     machine = action.connection
     for said in _drive(_Line(task), machine):
         session.handle_event(machine, said, time.monotonic())
-        while (event := session.next_event()) is not None:
-            if type(event) is EventReceived:
-                tally.take(event.event)
+        while (event := session.next_batch()) is not None:
+            if type(event) is EventsReceived:
+                for each in event.singly():
+                    tally.take(each.event)
             assert type(event) is not Closed, event
 
 

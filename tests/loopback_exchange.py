@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -78,6 +78,16 @@ class LoopbackExchange(LoopbackServer):
             # In pieces, so that the first are on their way while the last are made.
             self.do(partial(self.publish_here, channel, min(count, 200)))
             count -= 200
+
+    def publish_by_turns(self, channels: Sequence[str], count: int) -> None:
+        """Send so many events of each channel, one of each after the other, in one piece."""
+
+        def publish() -> None:
+            for _ in range(count):
+                for channel in channels:
+                    self.publish_here(channel)
+
+        self.do(publish)
 
     def publish_here(self, channel: str = "btcusd", count: int = 1) -> None:
         """`publish`, for the server's thread."""

@@ -100,6 +100,23 @@ class TestReading:
             assert take(unread, 25) == list(range(1, 26))
             assert take(read, 1) == [1]
 
+    def test_a_full_feed_holds_back_what_comes_by_turns_and_nothing_is_lost(self) -> None:
+        with LoopbackExchange() as server, connect(where(server), CREDENTIALS) as exchange:
+            unread, read = two_feeds(server, exchange, capacity=10, overload="wait")
+            both = ("btcusd", "ethusd")
+            server.publish_by_turns(both, 1)
+            assert (take(unread, 1), take(read, 1)) == ([1], [1])
+            server.publish_by_turns(both, 100)
+            assert take(read, 10) == list(range(2, 12))
+            with pytest.raises(OtherFeedFull):
+                next(read)
+            assert take(unread, 8) == list(range(2, 10))
+            events = exchange.events()
+            rest = [number_of(event.event) for event in itertools.islice(events, 60)]
+            assert sorted(rest)[:3] == [10, 11, 12]
+            events.close()
+            assert take(read, 5)[-1] < take(unread, 60)[-1]
+
     def test_a_full_feed_that_waits_does_not_hold_the_close_up(self) -> None:
         with LoopbackExchange() as server:
             with connect(where(server), CREDENTIALS) as exchange:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contract import QUICK, Adapter, case, first, rest, where
+from contract import QUICK, Adapter, Exchange, Feed, case, first, rest, where
 from etorox_proto import (
     Closed,
     ConnectionClosed,
@@ -24,6 +24,7 @@ from etorox_proto import (
 from loopback_exchange import LoopbackExchange, number_of
 
 PINGING = 0.02
+TWO = ("btcusd", "ethusd")
 
 
 def numbers(events: list[Any]) -> list[int]:
@@ -84,6 +85,58 @@ async def test_all_events_can_be_read_in_the_order_of_their_arrival(adapter: Ada
     assert all(isinstance(event, EventReceived) for event in received)
     assert [event.event.market for event in received] == order
     assert [event.subscription for event in received] == [feeds[channel].handle for channel in order]
+
+
+async def two_known_feeds(adapter: Adapter, server: LoopbackExchange, exchange: Exchange, **options: Any) -> list[Feed]:
+    """Two feeds that have brought an event each, so that what comes together is passed on together."""
+    feeds = [exchange.subscribe([channel], **options) for channel in TWO]
+    await adapter.until(lambda: len(server.streams) == 2, server)
+    server.publish_by_turns(TWO, 1)
+    for feed in feeds:
+        assert numbers(await first(feed, 1)) == [1]
+    return feeds
+
+
+@case
+async def test_what_comes_by_turns_is_read_in_that_order(adapter: Adapter) -> None:
+    with LoopbackExchange() as server:
+        async with adapter.connect(where(server)) as exchange:
+            feeds = await two_known_feeds(adapter, server, exchange)
+            events = exchange.events()
+            server.publish_by_turns(TWO, 100)
+            received = await first(aiter(events), 110)
+            assert [event.event.market for event in received] == [*TWO] * 55
+            assert [event.subscription for event in received] == [feed.handle for feed in feeds] * 55
+            assert [number_of(event.event) for event in received] == [2 + place // 2 for place in range(110)]
+            events.close()
+            for feed in feeds:
+                assert numbers(await first(feed, 45)) == list(range(57, 102))
+
+
+@case
+async def test_what_comes_by_turns_goes_to_the_feed_of_each(adapter: Adapter) -> None:
+    with LoopbackExchange() as server:
+        async with adapter.connect(where(server)) as exchange:
+            feeds = await two_known_feeds(adapter, server, exchange)
+            server.publish_by_turns(TWO, 100)
+            for feed in feeds:
+                assert numbers(await first(feed, 100)) == list(range(2, 102))
+                assert (feed.lag, feed.received, feed.delivered, feed.dropped) == (0, 101, 101, 0)
+
+
+@case
+async def test_what_comes_by_turns_is_dropped_where_it_does_not_fit(adapter: Adapter) -> None:
+    with LoopbackExchange() as server:
+        async with adapter.connect(where(server)) as exchange:
+            unread, read = await two_known_feeds(adapter, server, exchange, capacity=300, overload="drop_oldest")
+            small = exchange.subscribe(["xrpusd"], capacity=5, overload="drop_oldest")
+            await adapter.until(lambda: len(server.streams) == 3, server)
+            server.publish_by_turns(["xrpusd"], 1)
+            assert numbers(await first(small, 1)) == [1]
+            server.publish_by_turns(["xrpusd", *TWO], 100)
+            assert numbers(await first(read, 100)) == list(range(2, 102))
+            assert numbers(await first(small, 5)) == [97, 98, 99, 100, 101]
+            assert numbers(await first(unread, 100)) == list(range(2, 102))
 
 
 @case

@@ -209,7 +209,11 @@ class Client(ABC, Generic[HandleT]):
             feed = find(handle)
             if feed is not None:
                 if may_wait and feed.is_full:
-                    self._hold(feed, batch(handles[number:], items[number:]))
+                    rest = batch(handles[number:], items[number:])
+                    if not number:
+                        self._hold(feed, rest)
+                    self._held = rest  # and raise if somebody asks for more than has been put
+                    return
                 feed.put(item)
 
     def _hold(self, feed: Feed, batch: Any) -> Never:

@@ -201,8 +201,9 @@ class HubConnection(HubCommands):
 
     def next_batch(self) -> HubBatch | None:
         """As `next_event`, but items that wait one behind the other may come at once, of one stream or of several."""
-        event: HubEvent | HubBatch | None = self._events.popleft() if self._events else None
-        return ItemsReceived(event.call, [event.item]) if isinstance(event, ItemReceived) else event
+        event: Any = self._events.popleft() if self._events else None
+        batch: HubBatch | None = ItemsReceived(event.call, [event.item]) if type(event) is ItemReceived else event
+        return batch
 
     # ---------------------------------------------------------------------------------- the application asks
 

@@ -131,6 +131,8 @@ class Machine(Generic[Event]):
 
     def data_to_send(self) -> bytes:
         """All bytes that wait to be sent; they are handed out once."""
+        if not self._output:
+            return b""
         data = bytes(self._output)
         self._output.clear()
         if self._carries:
@@ -263,14 +265,15 @@ class Machine(Generic[Event]):
     def _collect(self) -> None:
         """Move what the WebSocket has to send behind what waits already."""
         assert self._websocket is not None, "only a WebSocket has something to collect"
-        self._output += self._websocket.output
-        self._websocket.output.clear()
+        if self._websocket.output:
+            self._output += self._websocket.output
+            self._websocket.output.clear()
 
     def _check_answers(self) -> None:
         """Stop a peer that makes us answer (pings, invocations) and does not read the answers."""
         allowed = 2 * self._limits.queued_bytes
         # What is said again on a fresh stream, frames included, is none of the peer's doing.
-        if len(self._output) > allowed + 2 * self.unacknowledged_bytes:
+        if len(self._output) > allowed and len(self._output) > allowed + 2 * self.unacknowledged_bytes:
             raise LimitExceeded("queued_bytes", allowed, "answers waiting to be sent")
 
     # ------------------------------------------------------------------------------------- a stream after another

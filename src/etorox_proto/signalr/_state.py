@@ -67,6 +67,8 @@ class Timer(enum.Enum):
     ACK = "ack"
     PING = "ping"
 
+    __hash__ = object.__hash__  # each is there once; that of `Enum` is as slow as the rest of a timer
+
 
 class TimerTable:
     """At most one deadline for each purpose."""

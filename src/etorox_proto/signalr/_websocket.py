@@ -81,6 +81,7 @@ class WebSocket:
         self._close_code = NORMAL
         self._bounds = Bounds()
         self._begun = b""  # a common frame that is not whole
+        self._reads_frames = False  # whether frames are all that can come, and read here
         self.shortcut: Callable[[bytes, int], int] = _no_shortcut
         self.output = bytearray()
 
@@ -162,6 +163,9 @@ class WebSocket:
             RemoteProtocolError: a frame breaks RFC 6455.
             LimitExceeded: a message is too long.
         """
+        return self._receive_frames(data) if self._reads_frames else self._receive_whatever(data)
+
+    def _receive_whatever(self, data: bytes) -> Iterator[Opened | bytes | CloseReceived]:
         if self._gate is not None:
             head, data = self._gate.feed(data)
             if head:
@@ -171,6 +175,7 @@ class WebSocket:
             # What is found first, a fault or something else, must not depend on how much of it is read at once.
             yield from self._receive_piece(data[start : start + 1])
             start += 1
+        self._reads_frames = self._ws.client and self._is_past_handshake
         if start < len(data):
             # The frames of a client are masked, and read by wsproto.
             yield from self._receive_frames(data[start:]) if self._ws.client else self._receive_slowly(data[start:])
@@ -183,6 +188,8 @@ class WebSocket:
         while start < len(data) and not self._done:
             if self._bounds.are_between:
                 start = self.shortcut(data, start)
+                if start == len(data):
+                    return
                 messages: list[bytes] = []
                 while len(messages) < _AT_ONCE and (frame := read_frame(data, start, self._max_message)) is not None:
                     message, start = frame

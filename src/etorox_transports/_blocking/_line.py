@@ -54,8 +54,8 @@ class Line:
         self.machine.stream_opened(time.monotonic())
         return None
 
-    def flush(self, patience: float) -> bool:
-        """Send what the machine has to say. Whether there was something; a stream that does not take it is finished."""
+    def flush(self, patience: float) -> None:
+        """Send what the machine has to say; a stream that does not take it is finished."""
         data = self.machine.data_to_send()
         if data and self._stream is not None:
             try:
@@ -63,7 +63,6 @@ class Line:
             except OSError as error:
                 self._broken = error
                 self.feed(b"", time.monotonic())
-        return bool(data)
 
     def receive(self, timeout: float) -> bytes | None:
         """Wait for bytes; None: none came."""

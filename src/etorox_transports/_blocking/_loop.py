@@ -248,7 +248,10 @@ class Driver:
         """After any input or command: do what is to be done, until nobody has anything to say."""
         is_busy = True
         while is_busy:
-            is_busy = False
+            spoke = [self._drain(line) for line in tuple(self._lines)]
+            is_busy = len(spoke) > 1 and any(
+                spoke
+            )  # one alone is quiet now; among several it may have made others speak
             while (action := self._source.next_action()) is not None:
                 is_busy = True
                 if isinstance(action, StartAttempt):
@@ -257,30 +260,31 @@ class Driver:
                     assert_type(action, CheckClock)
                     self.is_checking_clock = True
                     self._source.clock_checked(self._skew(), time.monotonic())
-            for line in tuple(self._lines):
-                is_busy = self._drain(line) or is_busy
         self.due = self._deadline()
 
     def _drain(self, line: Line) -> bool:
-        """Send what a connection has to say and pass its events on; whether there was something."""
-        is_busy = line.flush(self._send_timeout(line))
+        """Send what a connection has to say and pass its events on, until it is quiet; whether there were any."""
         handle_event, machine, now = self._source.handle_event, line.machine, time.monotonic()
-        while (event := machine.next_batch()) is not None:
-            is_busy = True
+        has_spoken = False
+        while True:
+            line.flush(self._send_timeout(line))
+            event = machine.next_batch()
+            if event is None:
+                return has_spoken
+            has_spoken = True
             kind = type(event)
             if kind is Dial:
                 if line.deadline == math.inf:
                     continue  # it was closed before its stream was opened
                 if (end := line.open(event, self._opener, self._dial_timeout(line))) is not None:
                     self._finish(line, end)
-                    break
+                    return True
             elif kind is Closed:
                 line.flush(self._send_timeout(line))
                 self._finish(line, event)
-                break
+                return True
             else:
                 handle_event(machine, event, now)
-        return is_busy
 
     def _finish(self, line: Line, end: Closed) -> None:
         line.drop()

@@ -19,6 +19,7 @@ from typing import Any
 
 from etorox_proto import (
     Closed,
+    ConnectionFailed,
     Credentials,
     ExchangeConfig,
     ExchangeConnection,
@@ -183,6 +184,40 @@ def run_uvloop(*arguments: Any, **options: Any) -> object:
     return run_asyncio(*arguments, loop_factory=uvloop.new_event_loop, **options)
 
 
+def run_streams(
+    config: ExchangeConfig,
+    on_event: OnEvent,
+    authority: bytes | None = None,
+    *,
+    send_timeout: float = 5.0,
+    at_start: Callable[[Client], None] = do_nothing,
+) -> object:
+    module = example("asyncio_streams", send_timeout)
+    client = new_client(config)
+
+    async def consume() -> object:
+        loop = asyncio.get_running_loop()
+        async with module.StreamsConnection(lambda _now: client.machine, tls_context(authority)) as connection:
+            client.later = lambda seconds, action: loop.call_later(seconds, connection.do, lambda *_: action())
+            at_start(client)
+            try:
+                async for event in connection:
+                    connection.do(lambda *_, event=event: on_event(client, event))
+            except ConnectionFailed as error:
+                return error
+        return None
+
+    async def main() -> object:
+        task = asyncio.ensure_future(consume())
+        client.cancel = task.cancel
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return CANCELLED
+
+    return asyncio.run(main())
+
+
 def run_gevent(
     config: ExchangeConfig,
     on_event: OnEvent,
@@ -301,6 +336,7 @@ RUNNERS: dict[str, Runner] = {
     "selectors": run_selectors,
     "asyncio": run_asyncio,
     "uvloop": run_uvloop,
+    "streams": run_streams,
     "gevent": run_gevent,
     "twisted": run_twisted,
     "qt": run_qt,

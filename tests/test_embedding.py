@@ -52,7 +52,7 @@ def test_every_example_in_every_scenario(framework: str, scenario: str) -> None:
         gc.collect()
 
 
-@pytest.mark.parametrize("framework", ["asyncio", "selector", "twisted", "gevent", "qt"])
+@pytest.mark.parametrize("framework", ["asyncio", "awaiting", "selector", "twisted", "gevent", "qt"])
 def test_every_example_begins_as_the_page_says(framework: str) -> None:
     if framework in NEEDS:
         pytest.importorskip(NEEDS[framework], reason=f"{NEEDS[framework]} is not installed")

@@ -127,25 +127,24 @@ class StreamsConnection(Generic[MachineT]):
     async def _wait(self) -> None:
         """Wait for something to happen until the deadline, and tell the machine what it was."""
         self._read_on()
-        await self._sleep(min(self.machine.deadline, self._send_by))
+        due = min(self.machine.deadline, self._send_by)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(None if due == math.inf else due):
+                await self._wakeup.wait()
+        self._wakeup.clear()
+        now = self._now()
+        if due <= now:
+            # What has come until now counts before a deadline; but event loops may look at their timers first.
+            for _ in range(3):
+                await asyncio.sleep(0)
         if self._opening is not None and self._opening.done():
             await self._opened()
         if self._reading is not None and self._reading.done():
             await self._receive()
-        if self._send_by <= self._now():
+        if self._send_by <= now:
             await self._ended(TimeoutError("the peer does not read"))
-        if self.machine.deadline <= self._now():
-            self.machine.handle_timeout(self._now())
-
-    async def _sleep(self, until: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(None if until == math.inf else until):
-                await self._wakeup.wait()
-        # Bytes that are there count before a deadline; event loops differ in which of the two they look at first.
-        for _ in range(3):
-            if not self._wakeup.is_set():
-                await asyncio.sleep(0)
-        self._wakeup.clear()
+        if self.machine.deadline <= now:
+            self.machine.handle_timeout(now)
 
     def _start(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from targets.differences import frames_as_wsproto, json_as_library, messagepack_as_msgpack
+from targets.exchange import exchange
 from targets.joined import client_against_server
 from targets.layers import framing, handshake, json_message, market, messagepack_message, private_key
 from targets.returns import client, returning_clients
@@ -51,6 +52,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         messagepack_as_msgpack,
         private_key,
         market,
+        exchange,
     )
 }
 """All of them by name."""

@@ -36,7 +36,7 @@ from etorox_proto.signalr import (
 )
 
 __all__ = ["ACCEPT", "LIMITS", "LONGEST", "NOW", "Chunking", "Run", "check_cuts", "chunkings", "connected", "play"]
-__all__ += ["frame", "upgrading", "whole"]
+__all__ += ["frame", "is_text", "messages", "upgrading", "whole"]
 
 ACCEPT = b"{accept}"
 """In an upgrade response it stands for the Sec-WebSocket-Accept that fits the request, which no fuzzer can guess."""
@@ -261,6 +261,36 @@ def frame(payload: bytes, kind: int = 0x81) -> bytes:
     length = len(payload)
     head = bytes([kind, length]) if length < 126 else bytes([kind, 126]) + length.to_bytes(2, "big")
     return head + payload
+
+
+def is_text(piece: bytes) -> bool:
+    """Whether it is UTF-8."""
+    try:
+        piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def messages(lines: Iterable[bytes], record: Callable[[bytes, int], bytes], kind: int = 0x81) -> bytes:
+    """Frames of a server's that hold a record for each line.
+
+    Args:
+        lines: `>` and `>>` before one mean that it is of the second or third stream; `+` before that, that it is in one
+            message with the line before.
+        record: makes a record of the rest of a line and the number of its stream, from 0.
+        kind: of the frames.
+    """
+    found: list[bytes] = []
+    for line in lines:
+        rest = line.removeprefix(b"+")
+        turns = min(len(rest) - len(rest.lstrip(b">")), 2)
+        one = record(rest[turns:], turns)
+        if line.startswith(b"+") and found:
+            found[-1] += one
+        else:
+            found.append(one)
+    return b"".join(frame(message, kind) for message in found)
 
 
 def upgrading(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 from etorox_proto.signalr import (
@@ -17,7 +16,21 @@ from etorox_proto.signalr import (
     ServerConnection,
     length_prefixed,
 )
-from targets.runs import LIMITS, LONGEST, NOW, Chunking, Run, check_cuts, connected, frame, play, upgrading, whole
+from targets.runs import (
+    LIMITS,
+    LONGEST,
+    NOW,
+    Chunking,
+    Run,
+    check_cuts,
+    connected,
+    frame,
+    is_text,
+    messages,
+    play,
+    upgrading,
+    whole,
+)
 
 __all__ = ["compressed_frames", "frames", "items", "negotiation", "packed_items", "packed_records", "records"]
 __all__ += ["server", "upgrade"]
@@ -56,7 +69,7 @@ def records(data: bytes) -> None:
     """Any bytes in WebSocket messages, so that all reach the hub: nothing raises, and cuts change nothing."""
 
     def wrap(piece: bytes) -> bytes:
-        return frame(piece, _TEXT if _is_text(piece) else _BINARY)
+        return frame(piece, _TEXT if is_text(piece) else _BINARY)
 
     def played(chunking: Chunking) -> object:
         run = connected(_ONE_BY_ONE)
@@ -85,11 +98,11 @@ def items(data: bytes) -> None:
     without in a shorter one where that can be.
     """
 
-    def record(line: bytes, stream: bytes) -> bytes:
+    def record(line: bytes, stream: int) -> bytes:
         is_item = not line.startswith(b'{"type"')
-        return (b'{"type":2,"invocationId":"%s","item":%s}' % (stream, line) if is_item else line) + b"\x1e"
+        return (b'{"type":2,"invocationId":"%d","item":%s}' % (3 + stream, line) if is_item else line) + b"\x1e"
 
-    framed = _messages(b"{}\n" + data[:LONGEST], record, _TEXT)
+    framed = messages((b"{}\n" + data[:LONGEST]).split(b"\n"), record)
     check_cuts(framed, lambda chunking: play(connected(streams=3), framed, chunking))
     ordinary = connected(streams=3, item_decoder=JsonCodec().payload_decoder(Any))
     assert play(connected(streams=3), framed, whole) == play(ordinary, framed, whole)
@@ -98,29 +111,15 @@ def items(data: bytes) -> None:
 def packed_items(data: bytes) -> None:
     """As `items`, in MessagePack; there a line is a record behind `!`."""
 
-    def record(line: bytes, stream: bytes) -> bytes:
+    def record(line: bytes, stream: int) -> bytes:
         is_item = not line.startswith(b"!")
-        return length_prefixed(b"\x94\x02\x80\xa1" + stream + line if is_item else line[1:])
+        return length_prefixed(b"\x94\x02\x80\xa1%d%s" % (3 + stream, line) if is_item else line[1:])
 
-    framed = _messages(b"\x80\n" + data[:LONGEST], record, _BINARY)
+    framed = messages((b"\x80\n" + data[:LONGEST]).split(b"\n"), record, _BINARY)
     check_cuts(framed, lambda chunking: play(connected(encoding="messagepack", streams=3), framed, chunking))
     decode = MessagePackCodec().payload_decoder(Any)
     ordinary = connected(encoding="messagepack", streams=3, item_decoder=decode)
     assert play(connected(encoding="messagepack", streams=3), framed, whole) == play(ordinary, framed, whole)
-
-
-def _messages(lines: bytes, record: Callable[[bytes, bytes], bytes], kind: int) -> bytes:
-    """Frames that hold the records of these lines."""
-    messages: list[bytes] = []
-    for line in lines.split(b"\n"):
-        rest = line.removeprefix(b"+")
-        turns = min(len(rest) - len(rest.lstrip(b">")), 2)
-        one = record(rest[turns:], b"%d" % (3 + turns))
-        if line.startswith(b"+") and messages:
-            messages[-1] += one
-        else:
-            messages.append(one)
-    return b"".join(frame(message, kind) for message in messages)
 
 
 def server(data: bytes) -> None:
@@ -134,11 +133,3 @@ def server(data: bytes) -> None:
 
 
 _TEXT, _BINARY = 0x81, 0x82
-
-
-def _is_text(piece: bytes) -> bool:
-    try:
-        piece.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from etorox_proto.signalr import (
     CallLost,
     Closed,
@@ -213,6 +215,8 @@ def _comparable(value: object) -> object:
             return [(_comparable(key), _comparable(each)) for key, each in value.items()]
         case list() | tuple():
             return [_comparable(each) for each in value]
+        case msgspec.Struct():
+            return type(value), _comparable(msgspec.structs.astuple(value))
         case float() if math.isnan(value):
             return "not a number"
         case _:
@@ -315,10 +319,18 @@ def connected(
     encoding: Literal["json", "messagepack"] = "json",
     *,
     compression: bool = False,
-    streams: int = 1,
-    item_decoder: Callable[[Any], Any] | None = None,
+    item_types: Iterable[Any] = (Any,),
+    decoder: Callable[[Any], Callable[[Any], Any]] | None = None,
 ) -> Run:
-    """A connected client: call "1" with upload "2", then streams "3" and so on."""
+    """A connected client: call "2" with upload "1", then streams "3" and so on.
+
+    Args:
+        limits: of the client.
+        encoding: of the hub.
+        compression: whether both sides agreed to it.
+        item_types: of the streams, one for each.
+        decoder: makes decoders of these types that are given to the streams instead, so that nothing is read in short.
+    """
     run = upgrading(limits, encoding, compression=compression)
     extension = b"Sec-WebSocket-Extensions: permessage-deflate\r\n" if compression else b""
     accepted = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + extension
@@ -328,7 +340,8 @@ def connected(
     assert isinstance(machine, HubConnection), "a client is what was made"
     (upload,) = machine.invoke("call", uploads=1, now=NOW).uploads
     machine.send_item(upload, None, now=NOW)
-    for _ in range(streams):
-        machine.stream("stream", item_decoder=item_decoder, now=NOW)
+    for item_type in item_types:
+        item_decoder = None if decoder is None else decoder(item_type)
+        machine.stream("stream", item_type=item_type, item_decoder=item_decoder, now=NOW)
     run.drain()
     return run

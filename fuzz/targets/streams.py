@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
+
 from etorox_proto.signalr import (
     ConnectionTokens,
     HubConfig,
@@ -94,8 +96,8 @@ def items(data: bytes) -> None:
     """Any bytes as items of three streams, or as records: nothing raises, and no way of reading differs.
 
     A line is an item, or a record if it begins with `{"type"`. Before that, `>` stands for the next stream, and `+` for
-    being in one message with the line before. A stream with a decoder of its own is read in the ordinary way, one
-    without in a shorter one where that can be.
+    being in one message with the line before. The second stream has a type. A stream with a decoder of its own is read
+    in the ordinary way, one without in a shorter one where that can be.
     """
 
     def record(line: bytes, stream: int) -> bytes:
@@ -103,9 +105,9 @@ def items(data: bytes) -> None:
         return (b'{"type":2,"invocationId":"%d","item":%s}' % (3 + stream, line) if is_item else line) + b"\x1e"
 
     framed = messages((b"{}\n" + data[:LONGEST]).split(b"\n"), record)
-    check_cuts(framed, lambda chunking: play(connected(streams=3), framed, chunking))
-    ordinary = connected(streams=3, item_decoder=JsonCodec().payload_decoder(Any))
-    assert play(connected(streams=3), framed, whole) == play(ordinary, framed, whole)
+    check_cuts(framed, lambda chunking: play(connected(item_types=_TYPES), framed, chunking))
+    ordinary = connected(item_types=_TYPES, decoder=JsonCodec().payload_decoder)
+    assert play(connected(item_types=_TYPES), framed, whole) == play(ordinary, framed, whole)
 
 
 def packed_items(data: bytes) -> None:
@@ -116,10 +118,9 @@ def packed_items(data: bytes) -> None:
         return length_prefixed(b"\x94\x02\x80\xa1%d%s" % (3 + stream, line) if is_item else line[1:])
 
     framed = messages((b"\x80\n" + data[:LONGEST]).split(b"\n"), record, _BINARY)
-    check_cuts(framed, lambda chunking: play(connected(encoding="messagepack", streams=3), framed, chunking))
-    decode = MessagePackCodec().payload_decoder(Any)
-    ordinary = connected(encoding="messagepack", streams=3, item_decoder=decode)
-    assert play(connected(encoding="messagepack", streams=3), framed, whole) == play(ordinary, framed, whole)
+    check_cuts(framed, lambda chunking: play(connected(encoding="messagepack", item_types=_TYPES), framed, chunking))
+    ordinary = connected(encoding="messagepack", item_types=_TYPES, decoder=MessagePackCodec().payload_decoder)
+    assert play(connected(encoding="messagepack", item_types=_TYPES), framed, whole) == play(ordinary, framed, whole)
 
 
 def server(data: bytes) -> None:
@@ -132,4 +133,12 @@ def server(data: bytes) -> None:
     check_cuts(data, played)
 
 
+class _Point(msgspec.Struct):
+    """An item with a type; what else is in it is skipped."""
+
+    a: Any = None
+    b: int = 0
+
+
+_TYPES = (Any, _Point, Any)
 _TEXT, _BINARY = 0x81, 0x82

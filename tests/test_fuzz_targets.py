@@ -19,7 +19,7 @@ FUZZ = Path(__file__).parent.parent / "fuzz"
 SEEDS = {name: seeds.seeds(name) for name in TARGETS}
 
 every_target = pytest.mark.parametrize("name", TARGETS)
-quickly = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+quickly = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @pytest.fixture(autouse=True)

@@ -222,6 +222,68 @@ def test_a_raw_value_is_sent_as_it_is() -> None:
     assert bytes(payload) == b"\x93\x01\xa1x\xc0"
 
 
+KINDS = [
+    *(
+        b"\x05",
+        b"\xe0",
+        b"\xc0",
+        b"\xc2",
+        b"\xc3",
+        b"\xa0",
+        b"\xa3abc",
+        b"\xbf" + b"x" * 31,
+        b"\x80",
+        b"\x82\x01\x02\x03\x04",
+    ),
+    *(
+        b"\x90",
+        b"\x92\x01\x02",
+        b"\xca" + bytes(4),
+        b"\xcb" + bytes(8),
+        b"\xcc\xdc",
+        b"\xcd\xdc\xdc",
+        b"\xce" + bytes(4),
+    ),
+    *(b"\xcf" + bytes(8), b"\xd0\xdd", b"\xd1" + bytes(2), b"\xd2" + bytes(4), b"\xd3" + bytes(8), b"\xd9\x02ab"),
+    *(
+        b"\xda\x00\x02ab",
+        b"\xdb\x00\x00\x00\x02ab",
+        b"\xc4\x02\xdc\xdd",
+        b"\xc5\x00\x02\xdc\xdd",
+        b"\xc6\x00\x00\x00\x01\xdc",
+    ),
+    *(
+        b"\xc7\x02\x05\xdc\xdd",
+        b"\xc8\x00\x02\x05\xdc\xdd",
+        b"\xc9\x00\x00\x00\x02\x05\xdc\xdd",
+        b"\xd4\x05\xdc",
+        b"\xd5\x05ab",
+    ),
+    *(
+        b"\xd6\x05abcd",
+        b"\xd7\x05" + bytes(8),
+        b"\xd8\x05" + bytes(16),
+        b"\xdc\x00\x02\x01\x02",
+        b"\xdd\x00\x00\x00\x02\x01\x02",
+    ),
+    *(b"\xde\x00\x02\x01\x02\x03\x04", b"\xdf\x00\x00\x00\x01\x01\x02", b"\x91\x81\xa1a\x91\xa1b"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("head", [b"\xdc\x00", b"\xdd\x00\x00\x00"])
+def test_an_array_is_as_long_as_its_message_allows_whatever_stands_before_it(kind: bytes, head: bytes) -> None:
+    def record(count: int) -> bytes:
+        return b"\x96\x01\x80\xc0\xa1t\x92" + kind + head + bytes([count]) + b"\x07" * 20 + b"\x90"
+
+    message = MessagePackCodec().decode(record(20))
+    assert isinstance(message, Invocation)
+    assert message.arguments[1] == [7] * 20
+    for count in (21, 255):
+        with pytest.raises(RemoteProtocolError, match=r"got an array longer than its message$"):
+            MessagePackCodec().decode(record(count))
+
+
 # ------------------------------------------------------------------------------------------------------- messages
 
 

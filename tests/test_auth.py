@@ -730,3 +730,13 @@ def test_importing_the_package_does_not_import_cryptography() -> None:
     subprocess.run(
         [sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
+
+
+def test_what_credentials_say_is_whole() -> None:
+    with pytest.raises(CredentialsError) as caught:
+        Credentials("a/b", load_private_key(generate_private_key()))
+    assert str(caught.value) == "the API key must be made of A-Z a-z 0-9 . _ ~ - as it is part of a URL"
+    with pytest.raises(
+        CredentialsError, match=r" cannot be decrypted: the passphrase is wrong, or the key is damaged$"
+    ):
+        load_private_key(generate_private_key(), "wrong")

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from etorox_proto import (
-    CallLost,
     Closed,
-    ConnectionLost,
     EventReceived,
     EventsReceived,
     ExchangeConnection,
-    LocalProtocolError,
     OrderCreated,
     SubscriptionEnded,
 )
@@ -97,22 +92,3 @@ def test_a_session_tells_what_came_together() -> None:
     assert [event.id for each in told for event in each.events] == ["1", "2", "3", "4"]  # type: ignore[union-attr]
     session.close(now=bench.now)
     assert isinstance(session.next_batch(), SubscriptionEnded)
-
-
-def test_a_session_refuses_a_topic_twice_before_there_is_a_connection() -> None:
-    bench = Bench()
-    bench.subscribe("btcusd", "ethusd")
-    text = r"^expected topics that are not subscribed, got ethusd \(marketData\), which is$"
-    with pytest.raises(LocalProtocolError, match=text):
-        bench.subscribe("ltcusd", "ethusd")
-    bench.subscribe("ltcusd")
-
-
-def test_what_a_session_loses_may_have_been_sent() -> None:
-    bench = Bench(reconnect=False)
-    bench.subscribe()
-    bench.line.ready().hang_up()
-    (ended,) = [event for event in bench.events if isinstance(event, SubscriptionEnded)]
-    assert isinstance(ended.error, CallLost)
-    assert ended.error.delivery == "maybe_sent"
-    assert isinstance(ended.error.__cause__, ConnectionLost)

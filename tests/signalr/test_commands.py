@@ -19,7 +19,7 @@ from etorox_proto.signalr import (
     Limits,
     LocalProtocolError,
 )
-from machines import HANDSHAKE, Pair, RawPeer, connected_peer, hub, hub_frame, negotiated, server
+from machines import HANDSHAKE, Pair, RawPeer, connected_peer, http, hub, hub_frame, negotiated, server, take
 
 
 def client_of(peer: RawPeer) -> HubConnection:
@@ -270,3 +270,74 @@ def test_a_request_shows_what_it_is_and_nothing_else() -> None:
 def test_a_request_has_its_token(header: str) -> None:
     assert ClientRequest("/hub", [], [("authorization", header)], negotiates=False).access_token == "t"
     assert ClientRequest("/hub", [("access_token", "q")], [], negotiates=False).access_token == "q"
+
+
+# ------------------------------------------------------------------------------------------- what peers bring about
+
+
+def test_a_goodbye_has_its_own_deadline_and_no_other() -> None:
+    peer = connected_peer(ping_interval=1.0, server_timeout=3.0, close_timeout=5.0)
+    client_of(peer).close(now=0.0)
+    assert client_of(peer).deadline == 5.0
+
+
+def test_the_token_of_a_redirect_is_not_repeated() -> None:
+    peer = RawPeer(hub(access_token="t-first"))
+    peer.negotiate(http(200, b'{"url":"https://other.test/hub","accessToken":"t-second"}'))
+    peer.negotiate()
+    peer.upgrade(HANDSHAKE)
+    assert client_of(peer).redact("t-first, t-second, secret-connection-token") == "***, ***, ***"
+    peer.feed(hub_frame({"type": 7, "error": "no good: t-second"}))
+    assert str(peer.error) == "the server closed the connection: no good: ***"
+    assert peer.error.reason == "no good: ***"
+
+
+@pytest.mark.parametrize(("size", "is_shown"), [(399, False), (400, True), (401, True)])
+def test_a_refusal_is_told_once_enough_of_its_body_is_there(size: int, is_shown: bool) -> None:
+    peer = RawPeer(hub())
+    peer.negotiate()
+    peer.open()
+    peer.feed(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 1000\r\n\r\n" + b"x" * size)
+    assert bool(peer.events[2:]) is is_shown
+    if not is_shown:
+        peer.end()
+    assert str(peer.error).endswith("got status 403: " + "x" * 160)
+
+
+def test_calls_that_want_no_answer_need_no_room_among_those_that_do() -> None:
+    pair = joined(limits=Limits(pending_calls=1))
+    client = pair.client
+    assert isinstance(client, HubConnection)
+    client.invoke("first", now=0.0)
+    client.send("second", now=0.0)
+    client.send("third", uploads=2, now=0.0)
+    client.invoke("fourth", now=0.0)
+    pair.drive()
+    assert [event.target for event in pair.server_events] == ["first", "second"]
+    (refused,) = pair.events
+    assert refused.call.target == "fourth", "and the third cannot be told"
+    assert str(refused.error) == "Failed to invoke 'fourth': too many calls are pending."
+
+
+def test_a_silent_client() -> None:
+    pair = joined()
+    machine = pair.partner
+    machine.handle_timeout(machine.deadline)
+    while not (events := take(machine)):
+        machine.handle_timeout(machine.deadline)
+    assert str(events[-1].error) == "nothing came from the client within 30 s"
+
+
+@pytest.mark.parametrize(("status", "is_good"), [(399, False), (400, True), (599, True), (600, False), ("401", False)])
+def test_which_statuses_refuse_a_client(status: Any, is_good: bool) -> None:
+    machine = server(authorize=lambda _: status)
+    machine.receive_data(b"POST /hub/negotiate HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 0.0)
+    shown = status if is_good else 500
+    assert machine.data_to_send().startswith(b"HTTP/1.1 %d" % shown)
+
+
+def test_a_host_must_fit_into_the_header_with_its_port() -> None:
+    HubConfig(url=f"https://{'a' * 58}:8080/hub")
+    for url in (f"https://{'a' * 63}:8080/hub", f"https://{'a' * 64}/hub"):
+        with pytest.raises(LocalProtocolError, match=r"^expected a URL with a valid host name$"):
+            HubConfig(url=url)

@@ -388,6 +388,17 @@ def test_a_message_may_refer_over_final_blocks() -> None:
     assert targets == ["first", "second", "third", "first"]
 
 
+def test_a_message_may_refer_over_a_final_block_to_one_without() -> None:
+    peer = client_with(EXTENSION)
+    first, second = told("first"), told("second")
+    peer.feed(frame(deflated(first), reserved=4))
+    peer.feed(frame(deflated(second, window=first), reserved=4))
+    # A final block with nothing in it comes first, and what follows refers to what was before it.
+    peer.feed(frame(b"\x03\x00" + deflated(first + second, window=first + second), reserved=4))
+    targets = [event.target for event in peer.events if isinstance(event, InvocationReceived)]
+    assert targets == ["first", "second", "first", "second"]
+
+
 def test_a_message_must_not_refer_to_those_before_it_where_that_was_agreed() -> None:
     peer = client_with(EXTENSION + "; server_no_context_takeover")
     word = told("first")

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from etorox_proto.signalr import ItemReader, ItemReceived, JsonCodec, Limits, RemoteProtocolError
-from machines import RawPeer, bytewise, connected_peer, frame, take, whole
+from machines import RawPeer, bytewise, connected_peer, frame, packed, packed_frame, take, whole
 
 RECORD = b'{"type":2,"invocationId":"%d","item":%s}\x1e'
 AROUND = len(RECORD % (1, b""))
@@ -191,3 +191,32 @@ def test_what_is_inside_a_frame_is_not_taken_for_one(outer: bytes) -> None:
                     peer.client.receive_data(piece, 0.0)
             peer.client.data_to_send()
             assert [event.item for event in take(peer.client)] == [9, 10], (cut, behind)
+
+
+def test_a_message_goes_on_behind_a_ping_inside_it() -> None:
+    peer = streaming_peer()
+    peer.feed(frame(RECORD % (1, b"7")) + frame(b" ", fin=False) + frame(b"", 9) + frame(RECORD % (1, b"8")))
+    assert [event.item for event in peer.events if isinstance(event, ItemReceived)] == [7]
+    assert str(peer.error).startswith("expected a WebSocket frame as in RFC 6455")
+
+
+def test_a_length_in_eight_bytes_is_no_text() -> None:
+    """A frame of 127 bytes could be read where one begins whose length follows."""
+    peer = streaming_peer()
+    (record,) = items(127, 1)
+    peer.feed(frame(RECORD % (1, b"7")) + b"\x81\x7f" + record)
+    assert [event.item for event in peer.events] == [7]
+
+
+@pytest.mark.parametrize("size", [100, 200, 400, 70_000])
+def test_what_is_inside_a_long_fragment_is_not_taken_for_a_frame(size: int) -> None:
+    told = packed_frame({"type": 1, "target": "inside", "arguments": []})
+    filler = b"\x82\x00" * (size // 2) + told
+    message = packed({"type": 1, "target": "outside", "arguments": [filler]})
+    for cut in range(1, 20):
+        for piece in (1, 2, 3, len(message) // 2):
+            peer = connected_peer(encoding="messagepack")
+            data = frame(message[:cut], 2, fin=False) + frame(message[cut:], 0)
+            peer.client.receive_data(data[:piece], 0.0)
+            peer.client.receive_data(data[piece:], 0.0)
+            assert [event.target for event in take(peer.client)] == ["outside"]

@@ -10,20 +10,22 @@ Nothing of anyio is needed in the application: an asyncio program uses this as i
 
 from __future__ import annotations
 
+import asyncio
 import math
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, final
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
-from anyio.streams.tls import TLSStream
 
 from etorox_proto import Credentials, Dial, ExchangeConfig, SessionConfig
 from etorox_proto.signalr import HubConfig, ServerConfig
+from etorox_transports._async._asyncio import open_tcp
 from etorox_transports._async._backend import AsyncByteStream, AsyncOpener, Event, Scope
 from etorox_transports._async._client import AsyncHandler
 from etorox_transports._async._connection import Connection, IncomingCall
@@ -33,6 +35,7 @@ from etorox_transports._async._hub import Hub, new_hub
 from etorox_transports._async._listening import Acceptor, SocketStream
 from etorox_transports._async._server import Server
 from etorox_transports._async._session import AsyncTimeSource
+from etorox_transports._async._tls import secured
 from etorox_transports._attempt import new_tls_context
 from etorox_transports._queue import Overload
 from etorox_transports._serving import ServeLimits
@@ -207,21 +210,19 @@ async def open_stream(dial: Dial, ssl_context: ssl.SSLContext | None = None) -> 
         ssl_context: how to verify and what to present; by default the system's authorities.
 
     Raises:
-        OSError: it could not be opened.
-        anyio.BrokenResourceError: TLS failed; the reason is its cause.
+        OSError: it could not be opened; an `ssl.SSLError` if TLS failed.
     """
-    stream = await anyio.connect_tcp(dial.host, dial.port)  # it sets TCP_NODELAY
-    if not dial.tls:
-        return AnyioStream(stream)
-    try:
-        context = ssl_context or new_tls_context()
-        tls = await TLSStream.wrap(
-            stream, hostname=dial.server_name, ssl_context=context, server_side=False, standard_compatible=False
-        )
-    except BaseException:
-        await anyio.aclose_forcefully(stream)
-        raise
-    return AnyioStream(tls)
+    stream: AsyncByteStream
+    if _is_on_asyncio():
+        stream = await open_tcp(dial.host, dial.port)
+    else:
+        stream = AnyioStream(await anyio.connect_tcp(dial.host, dial.port))  # it sets TCP_NODELAY
+    return await secured(stream, dial, ssl_context) if dial.tls else stream
+
+
+def _is_on_asyncio() -> bool:
+    """Whether the running loop is asyncio's, or uvloop's."""
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
 
 
 class _Anyio:
@@ -229,28 +230,27 @@ class _Anyio:
 
     def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
         self._ssl_context = ssl_context
+        self.now: Callable[[], float] = anyio.current_time
+        self.new_event: Callable[[], Event] = anyio.Event
+        self.checkpoint: Callable[[], Coroutine[Any, Any, None]] = anyio.lowlevel.checkpoint
 
     @property
     def cancelled(self) -> type[BaseException]:
         return anyio.get_cancelled_exc_class()
 
-    def now(self) -> float:
-        return anyio.current_time()
-
-    def new_event(self) -> Event:
-        return anyio.Event()
-
     def new_scope(self, *, deadline: float = math.inf, shield: bool = False) -> Scope:
         return anyio.CancelScope(deadline=deadline, shield=shield)
 
     def new_tasks(self) -> AbstractAsyncContextManager[Any]:
+        if _is_on_asyncio():
+            # What anyio would ask each time, which takes longer than what is then done.
+            self.now = asyncio.get_running_loop().time
+            self.new_event = asyncio.Event
+            self.checkpoint = partial(asyncio.sleep, 0)
         return anyio.create_task_group()
 
     def start(self, tasks: Any, run: Callable[[], Awaitable[None]], name: str) -> None:
         tasks.start_soon(run, name=name)
-
-    async def checkpoint(self) -> None:
-        await anyio.lowlevel.checkpoint()
 
     async def open_stream(self, dial: Dial) -> AsyncByteStream:
         if dial.tls and self._ssl_context is None:
@@ -260,18 +260,12 @@ class _Anyio:
     async def listen(self, sock: socket.socket) -> Acceptor:
         return _Acceptor(await anyio.abc.SocketListener.from_socket(sock))
 
-    async def secure(self, stream: SocketStream, ssl_context: ssl.SSLContext) -> SocketStream:
-        assert isinstance(stream, _Accepted), "it was accepted here"
-        tls = await TLSStream.wrap(stream.socket, ssl_context=ssl_context, server_side=True, standard_compatible=False)
-        return _Accepted(stream.socket, tls)
-
 
 class _Accepted:
-    """A stream of a client, plain or TLS."""
+    """A stream of a client."""
 
-    def __init__(self, sock: anyio.abc.SocketStream, stream: anyio.abc.ByteStream) -> None:
-        self.socket = sock
-        bytewise = AnyioStream(stream)
+    def __init__(self, sock: anyio.abc.SocketStream) -> None:
+        bytewise = AnyioStream(sock)
         self.send_all = bytewise.send_all
         self.receive_some = bytewise.receive_some
         self.aclose = bytewise.aclose
@@ -286,5 +280,4 @@ class _Acceptor:
         self.aclose = listener.aclose
 
     async def accept(self) -> SocketStream:
-        sock = await self._listener.accept()
-        return _Accepted(sock, sock)
+        return _Accepted(await self._listener.accept())

@@ -25,9 +25,10 @@ from etorox_transports._async._connection import Connection, IncomingCall
 from etorox_transports._async._exchange import Exchange, new_exchange
 from etorox_transports._async._feed import Events, Feed
 from etorox_transports._async._hub import Hub, new_hub
-from etorox_transports._async._listening import Acceptor, SocketStream
+from etorox_transports._async._listening import Acceptor
 from etorox_transports._async._server import Server
 from etorox_transports._async._session import AsyncTimeSource
+from etorox_transports._async._tls import secured
 from etorox_transports._attempt import new_tls_context
 from etorox_transports._queue import Overload
 from etorox_transports._serving import ServeLimits
@@ -174,20 +175,10 @@ async def open_stream(dial: Dial, ssl_context: ssl.SSLContext | None = None) -> 
         ssl_context: how to verify and what to present; by default the system's authorities.
 
     Raises:
-        OSError: it could not be opened.
-        trio.BrokenResourceError: TLS failed; the reason is its cause.
+        OSError: it could not be opened; an `ssl.SSLError` if TLS failed.
     """
     stream = await trio.open_tcp_stream(dial.host, dial.port)  # it sets TCP_NODELAY
-    if not dial.tls:
-        return stream
-    try:
-        context = ssl_context or new_tls_context()
-        tls = trio.SSLStream(stream, context, server_hostname=dial.server_name, https_compatible=True)
-        await tls.do_handshake()
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    return tls
+    return await secured(stream, dial, ssl_context) if dial.tls else stream
 
 
 @trio.lowlevel.enable_ki_protection
@@ -229,22 +220,3 @@ class _Trio:
 
     async def listen(self, sock: socket.socket) -> Acceptor:
         return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-
-    async def secure(self, stream: SocketStream, ssl_context: ssl.SSLContext) -> SocketStream:
-        assert isinstance(stream, trio.SocketStream), "it was accepted here"
-        secured = _TlsStream(stream, ssl_context)
-        await secured.do_handshake()
-        return secured
-
-
-class _TlsStream:
-    """The server's side of TLS on an accepted stream."""
-
-    def __init__(self, stream: trio.SocketStream, ssl_context: ssl.SSLContext) -> None:
-        self._stream = stream
-        self._tls = trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True)
-        self.do_handshake = self._tls.do_handshake
-        self.send_all = self._tls.send_all
-        self.receive_some = self._tls.receive_some
-        self.aclose = self._tls.aclose
-        self.send_eof = stream.send_eof

@@ -1,4 +1,4 @@
-"""What the asynchronous servers need of a library beside what clients need: accepting streams, and TLS on them.
+"""What the asynchronous servers need of a library beside what clients need: accepting streams.
 
 `etorox_transports.trio` and `etorox_transports.anyio` have one `ServerBackend` each. `Acceptance` is the task that
 accepts; it knows sockets and how they fail, and nothing of what is said on them.
@@ -7,7 +7,6 @@ accepts; it knows sockets and how they fail, and nothing of what is said on them
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Protocol, final
 
@@ -46,10 +45,6 @@ class ServerBackend(Backend, Protocol):
 
     async def listen(self, sock: socket.socket) -> Acceptor:
         """Accept from this socket, which listens already."""
-        ...
-
-    async def secure(self, stream: SocketStream, ssl_context: ssl.SSLContext) -> SocketStream:
-        """Shake hands for TLS, as a server. Whatever it raises is the end of the stream, which stays open."""
         ...
 
 

@@ -20,6 +20,7 @@ from etorox_transports._async._client import AsyncHandler, Client
 from etorox_transports._async._connection import Connection
 from etorox_transports._async._lane import wait_until
 from etorox_transports._async._listening import Acceptance, Acceptor, ServerBackend, SocketStream
+from etorox_transports._async._tls import secured_client
 from etorox_transports._serving import LOGGER, ServeLimits, new_tokens, open_listener
 
 __all__ = ["Server"]
@@ -210,5 +211,5 @@ class Server:
         secured: SocketStream | None = None
         # If it does not speak TLS, or trusts nobody, that is its own business.
         with contextlib.suppress(Exception), self._backend.new_scope(deadline=client.machine.deadline):
-            secured = await self._backend.secure(stream, self._ssl_context)
+            secured = await secured_client(stream, self._ssl_context)
         return secured

@@ -15,13 +15,12 @@ from typing import Protocol, final
 
 from etorox_proto import Dial
 from etorox_transports._attempt import dial_failed, new_tls_context
+from etorox_transports._tls import TlsMemory
 
 __all__ = ["ByteStream", "SocketStream", "TlsStream", "open_socket"]
 
 # As much as one TLS record or a few hundred market events.
 _READ_SIZE = 65_536
-# The most that a TLS record holds.
-_RECORD_SIZE = 16_384
 # How long a peer that does not read may hold up what TLS itself has to say, in seconds.
 _ANSWER_TIMEOUT = 1.0
 
@@ -80,10 +79,7 @@ class SocketStream:
 
 @final
 class TlsStream:
-    """A connected socket with TLS, as a `ByteStream`, from its handshake on.
-
-    `ssl.SSLSocket` asks the system for each record twice, for its head and for the rest, and servers send one record
-    for each message. Here one read takes as many records as there are, and TLS finds them in memory.
+    """A connected socket with TLS over memory, as a `ByteStream`, from its handshake on.
 
     Args:
         sock: connected; it belongs to this object from now on.
@@ -98,25 +94,23 @@ class TlsStream:
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str, timeout: float) -> None:
         self._sock = sock
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
-        self._end: OSError | bytes | None = None  # what comes when everything before has been received
+        self._tls = TlsMemory(context, server_name)
         self._shake_hands(time.monotonic() + timeout)
         _close_when_forgotten(self, sock)
 
     def send_all(self, data: bytes, timeout: float) -> None:
         """See `ByteStream.send_all`."""
-        self._tls.write(data)
+        self._tls.encrypt(data)
         self._flush(time.monotonic() + timeout)
 
     def receive(self, timeout: float) -> bytes:
         """See `ByteStream.receive`."""
         until = time.monotonic() + timeout
         while not (data := self._decrypt()):
-            if self._end is not None:
-                if isinstance(self._end, OSError):
-                    raise self._end
-                return self._end
+            if (end := self._tls.end) is not None:
+                if isinstance(end, OSError):
+                    raise end
+                return end
             self._read(until)
         return data
 
@@ -127,47 +121,24 @@ class TlsStream:
         self._sock.close()
 
     def _shake_hands(self, until: float) -> None:
-        while True:
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
+        try:
+            while not self._tls.shake_hands():
                 self._flush(until)
                 self._read(until)
-            except ssl.SSLError:
-                with contextlib.suppress(OSError):
-                    self._flush(until)  # the peer is told what was wrong
-                raise
-            else:
-                self._flush(until)
-                return
+        except ssl.SSLError:
+            with contextlib.suppress(OSError):
+                self._flush(until)  # the peer is told what was wrong
+            raise
+        self._flush(until)
 
     def _decrypt(self) -> bytes:
-        """All that has come, as far as records are whole."""
-        records: list[bytes] = []
-        read, length = self._tls.read, 0
-        try:
-            while length < _READ_SIZE and self._end is None:
-                record = read(_RECORD_SIZE)
-                if not record:
-                    self._end = b""
-                records.append(record)
-                length += len(record)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLEOFError:
-            self._end = b""  # the peer hung up without TLS's goodbye, as many do; the WebSocket has one of its own
-        except OSError as error:
-            self._end = error
-        if self._outgoing.pending:
-            self._answer()
-        return b"".join(records)
-
-    def _answer(self) -> None:
-        """TLS itself has something to say, such as a new key or what is wrong."""
-        try:
-            self._flush(time.monotonic() + _ANSWER_TIMEOUT)
-        except OSError as error:
-            self._end = self._end or error
+        data = self._tls.decrypt(_READ_SIZE)
+        if self._tls.has_to_send:  # TLS itself has something to say, such as a new key or what is wrong
+            try:
+                self._flush(time.monotonic() + _ANSWER_TIMEOUT)
+            except OSError as error:
+                self._tls.end = self._tls.end or error
+        return data
 
     def _read(self, until: float) -> None:
         """Wait for bytes of the stream, or its end."""
@@ -176,13 +147,10 @@ class TlsStream:
             data = self._sock.recv(_READ_SIZE)
         except BlockingIOError:
             raise TimeoutError from None
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
+        self._tls.receive_data(data)
 
     def _flush(self, until: float) -> None:
-        _send(self._sock, self._outgoing.read(), until)
+        _send(self._sock, self._tls.data_to_send(), until)
 
 
 def _close_when_forgotten(stream: object, sock: socket.socket) -> None:

@@ -1,0 +1,213 @@
+"""`AsyncioStream`: a TCP stream of asyncio (or uvloop) as an `AsyncByteStream`, without anyio's between.
+
+Anyio's socket stream stops the transport from reading whenever nobody asks, which costs two calls of the system for
+each read. Here it reads on until much waits. This knows asyncio's transports, and nothing of what is sent on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections import deque
+from typing import Any, final
+
+import anyio
+
+__all__ = ["AsyncioStream", "open_tcp"]
+
+# What waits for its reader before the socket is no longer read, in bytes. One read of the loop may bring more.
+_ENOUGH = 65_536
+# How long an address has before the next one is tried as well, in seconds (RFC 8305, section 5).
+_HAPPY_EYEBALLS_DELAY = 0.25
+
+
+@final
+class AsyncioStream(asyncio.Protocol):
+    """A byte stream; the loop makes it, and calls the methods of `asyncio.Protocol`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._is_paused = False
+        self._has_ended = False
+        self._error: Exception | None = None
+        self._something: asyncio.Future[None] | None = None  # for who reads
+        self._room: asyncio.Future[None] | None = None  # for who sends
+        self._is_full = False
+
+    # ------------------------------------------------------------------------------------------------ for the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is connected."""
+        self._transport = transport
+        self._transport.set_write_buffer_limits(0)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if self._something is not None:
+            _wake(self._something)
+        if self._waiting_bytes >= _ENOUGH and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more, and may still read."""
+        self._has_ended = True
+        if self._something is not None:
+            _wake(self._something)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed."""
+        self._has_ended = True
+        self._error = exc
+        for waiter in (self._something, self._room):
+            if waiter is not None:
+                _wake(waiter)
+
+    def pause_writing(self) -> None:
+        """The socket does not take all of it."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """The socket has taken all of it."""
+        self._is_full = False
+        if self._room is not None:
+            _wake(self._room)
+
+    # ---------------------------------------------------------------------------------------------- for the adapter
+
+    async def send_all(self, data: bytes) -> None:
+        """See `AsyncByteStream.send_all`."""
+        self._raise_if_closed()
+        self._transport.write(data)
+        while self._is_full and not self._transport.is_closing():
+            self._room = self._loop.create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
+        self._raise_if_closed()
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        """See `AsyncByteStream.receive_some`."""
+        while not self._waiting:
+            if self._error is not None:
+                raise self._error
+            if self._has_ended:
+                return b""
+            self._something = self._loop.create_future()
+            try:
+                await self._something
+            finally:
+                self._something = None
+        data = self._waiting.popleft()
+        if len(data) > max_bytes:
+            self._waiting.appendleft(data[max_bytes:])
+            data = data[:max_bytes]
+        self._waiting_bytes -= len(data)
+        if self._is_paused and self._waiting_bytes < _ENOUGH:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return data
+
+    async def send_eof(self) -> None:
+        """End our side of it; reading goes on."""
+        self._transport.write_eof()
+
+    async def aclose(self) -> None:
+        """See `AsyncByteStream.aclose`."""
+        with contextlib.suppress(OSError, RuntimeError):
+            self._transport.write_eof()
+        self._transport.abort()
+
+    def _raise_if_closed(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._transport.is_closing():
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the stream is closed")
+
+
+async def open_tcp(host: str, port: int) -> AsyncioStream:
+    """Connect to the first address of a name that answers.
+
+    Raises:
+        OSError: there is none; the error of the first.
+    """
+    loop = asyncio.get_running_loop()
+    sock = await _first_to_answer(_by_turns(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _, stream = await loop.create_connection(AsyncioStream, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return stream
+
+
+async def _first_to_answer(addresses: list[Any]) -> socket.socket:
+    """A connected socket to one of these addresses, as `getaddrinfo` gives them."""
+    won: list[socket.socket] = []
+    errors: list[OSError] = []
+
+    async def attempt(address: Any, is_decided: anyio.Event) -> None:
+        try:
+            sock = await _connected(address)
+        except OSError as error:
+            errors.append(error)
+        else:
+            if won:
+                sock.close()
+            else:
+                won.append(sock)
+                tasks.cancel_scope.cancel()
+        finally:
+            is_decided.set()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for address in addresses:
+                is_decided = anyio.Event()
+                tasks.start_soon(attempt, address, is_decided)
+                with anyio.move_on_after(_HAPPY_EYEBALLS_DELAY):
+                    await is_decided.wait()
+    except BaseException:
+        for sock in won:
+            sock.close()
+        raise
+    if won:
+        return won[0]
+    first = errors[0]
+    errors.clear()  # the traceback of each has this frame
+    raise first
+
+
+async def _connected(address: Any) -> socket.socket:
+    family, kind, protocol, _, where = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _by_turns(addresses: list[Any]) -> list[Any]:
+    """The second is of another family than the first, if there is one (RFC 8305, section 4)."""
+    for index, address in enumerate(addresses):
+        if address[0] != addresses[0][0]:
+            return [addresses[0], address, *addresses[1:index], *addresses[index + 1 :]]
+    return addresses
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -10,33 +10,52 @@ import asyncio
 import contextlib
 import errno
 import socket
+import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, final
 
 import anyio
 
 __all__ = ["AsyncioStream", "open_tcp"]
 
+# As much as is read at a time, in bytes.
+_READ_SIZE = 65_536
 # What waits for its reader before the socket is no longer read, in bytes. One read of the loop may bring more.
 _ENOUGH = 65_536
 # How long an address has before the next one is tried as well, in seconds (RFC 8305, section 5).
 _HAPPY_EYEBALLS_DELAY = 0.25
 
 
+class _PerThread(threading.local):
+    """What all streams of a thread read into, one after the other: it is emptied before the loop does anything else.
+
+    The loop itself would make room for 256 KiB for each read, which costs several times as much as a small read.
+    """
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(_READ_SIZE))
+
+
+_THREAD = _PerThread()
+
+
 @final
-class AsyncioStream(asyncio.Protocol):
-    """A byte stream; the loop makes it, and calls the methods of `asyncio.Protocol`."""
+class AsyncioStream(asyncio.BufferedProtocol):
+    """A byte stream; the loop makes it, and calls the methods of `asyncio.BufferedProtocol`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
+        self._buffer = _THREAD.buffer
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._is_paused = False
         self._has_ended = False
         self._error: Exception | None = None
-        self._something: asyncio.Future[None] | None = None  # for who reads
-        self._room: asyncio.Future[None] | None = None  # for who sends
+        self._hear: Callable[[bytes], bool] | None = None
+        self._something: asyncio.Future[bool] | None = None  # for who reads; whether `hear` has had enough
+        self._room: asyncio.Future[bool] | None = None  # for who sends
         self._is_full = False
 
     # ------------------------------------------------------------------------------------------------ for the loop
@@ -46,12 +65,22 @@ class AsyncioStream(asyncio.Protocol):
         self._transport = transport
         self._transport.set_write_buffer_limits(0)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where bytes may be put."""
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
+        data = bytes(self._buffer[:nbytes])
+        if self._hear is not None:
+            if not self._hear(data):
+                self._hear = None
+                _wake(self._something, has_enough=True)
+            return
         self._waiting.append(data)
         self._waiting_bytes += len(data)
-        if self._something is not None:
-            _wake(self._something)
+        _wake(self._something)
         if self._waiting_bytes >= _ENOUGH and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
@@ -59,17 +88,15 @@ class AsyncioStream(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer sends no more, and may still read."""
         self._has_ended = True
-        if self._something is not None:
-            _wake(self._something)
+        _wake(self._something)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed."""
         self._has_ended = True
         self._error = exc
-        for waiter in (self._something, self._room):
-            if waiter is not None:
-                _wake(waiter)
+        _wake(self._something)
+        _wake(self._room)
 
     def pause_writing(self) -> None:
         """The socket does not take all of it."""
@@ -78,8 +105,7 @@ class AsyncioStream(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The socket has taken all of it."""
         self._is_full = False
-        if self._room is not None:
-            _wake(self._room)
+        _wake(self._room)
 
     # ---------------------------------------------------------------------------------------------- for the adapter
 
@@ -98,15 +124,42 @@ class AsyncioStream(asyncio.Protocol):
     async def receive_some(self, max_bytes: int) -> bytes:
         """See `AsyncByteStream.receive_some`."""
         while not self._waiting:
-            if self._error is not None:
-                raise self._error
-            if self._has_ended:
+            if self._is_over():
                 return b""
-            self._something = self._loop.create_future()
+            await self._wait()
+        return self._take(max_bytes)
+
+    async def receive_each(self, hear: Callable[[bytes], bool]) -> None:
+        """See `HeardStream.receive_each`."""
+        while True:
+            while self._waiting:
+                if not hear(self._take(_READ_SIZE)):
+                    return
+            if self._is_over():
+                hear(b"")
+                return
+            self._hear = hear
             try:
-                await self._something
+                if await self._wait():
+                    return
             finally:
-                self._something = None
+                self._hear = None
+
+    def _is_over(self) -> bool:
+        """Whether nothing comes any more; raises why, if there is a reason."""
+        if self._error is not None:
+            raise self._error
+        return self._has_ended
+
+    async def _wait(self) -> bool:
+        """Wait until there is something, or an end, or `hear` has had enough; whether it has."""
+        self._something = self._loop.create_future()
+        try:
+            return await self._something
+        finally:
+            self._something = None
+
+    def _take(self, max_bytes: int) -> bytes:
         data = self._waiting.popleft()
         if len(data) > max_bytes:
             self._waiting.appendleft(data[max_bytes:])
@@ -208,6 +261,6 @@ def _by_turns(addresses: list[Any]) -> list[Any]:
     return addresses
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+def _wake(waiter: asyncio.Future[bool] | None, *, has_enough: bool = False) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(has_enough)

@@ -14,13 +14,23 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from etorox_proto import ConnectionFailed, Dial
 from etorox_transports._attempt import dial_failed
 from etorox_transports._errors import DialFailed
 
-__all__ = ["AsyncByteStream", "AsyncOpener", "Backend", "Event", "Scope", "not_opened", "reason"]
+__all__ = [
+    "AsyncByteStream",
+    "AsyncOpener",
+    "Backend",
+    "Event",
+    "HeardStream",
+    "Scope",
+    "not_opened",
+    "reason",
+    "receive_each",
+]
 
 
 class AsyncByteStream(Protocol):
@@ -41,6 +51,27 @@ class AsyncByteStream(Protocol):
     async def aclose(self) -> None:
         """Close it at once, whatever its state. It is called in a cancelled scope, so it cannot wait for the peer."""
         ...
+
+
+@runtime_checkable
+class HeardStream(Protocol):
+    """An `AsyncByteStream` that can call a function with what comes, before any task runs."""
+
+    async def receive_each(self, hear: Callable[[bytes], bool], /) -> None:
+        """Call `hear` with all that comes, until it says that it has had enough; with `b""` at the end, as the last.
+
+        It must not raise, and may be called outside of any task. Raises what `receive_some` would.
+        """
+        ...
+
+
+async def receive_each(stream: AsyncByteStream, hear: Callable[[bytes], bool], max_bytes: int) -> None:
+    """Do as `HeardStream.receive_each`, on any stream; where it has to be read, so many bytes at a time."""
+    if isinstance(stream, HeardStream):
+        await stream.receive_each(hear)
+    else:
+        while hear(data := bytes(await stream.receive_some(max_bytes))) and data:
+            pass
 
 
 AsyncOpener = Callable[[Dial], Awaitable[AsyncByteStream]]

@@ -60,6 +60,7 @@ class Driver(abc.ABC):
         self._is_open = backend.new_event()
         self._crash: Exception | None = None
         self._is_settling = False
+        self._is_unsettled = False
         self._is_let_go = False
 
     # ------------------------------------------------------------------------------------------- entering, leaving
@@ -168,12 +169,15 @@ class Driver(abc.ABC):
 
     def settle(self) -> None:
         """Something was told to a machine or the session: go on until nobody has anything to say any more."""
+        self._is_unsettled = True
         if self._is_settling:
             return  # a command from inside a function that makes keys; the loop below sees what follows from it
         self._is_settling = True
         try:
-            while self._step():
-                pass
+            while self._is_unsettled:
+                self._is_unsettled = False
+                if self._step():
+                    self._is_unsettled = True
         finally:
             self._is_settling = False
         self._nudge()
@@ -193,7 +197,10 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def _step(self) -> bool:
-        """Take what the machines have to tell, and do it; whether there was anything."""
+        """Take what the machines have to tell, and do it.
+
+        Returns whether something may follow from that, as nothing does from events that were put into feeds.
+        """
 
     @abc.abstractmethod
     def _nudge(self) -> None:

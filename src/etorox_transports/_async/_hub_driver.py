@@ -191,13 +191,15 @@ class HubDriver(Driver):
         streams, lane = self._streams, self._lane
         assert lane is not None, "it begins with entering"
         while (event := next_batch()) is not None:
+            if isinstance(event, ItemsReceived):
+                streams[event.call].put_all(event.items)
+                continue
+            if isinstance(event, ItemsByTurns):
+                for call, item in zip(event.calls, event.items, strict=True):
+                    streams[call].put(item)
+                continue
             moved = True
             match event:
-                case ItemsReceived(call, items):
-                    streams[call].put_all(items)
-                case ItemsByTurns(calls, items):
-                    for call, item in zip(calls, items, strict=True):
-                        streams[call].put(item)
                 case Completed():
                     self._completed(event)
                 case InvocationReceived():

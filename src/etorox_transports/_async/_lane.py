@@ -25,6 +25,7 @@ from etorox_transports._async._backend import (
     Scope,
     not_opened,
     reason,
+    receive_each,
 )
 from etorox_transports._async._feed import Consumers
 
@@ -99,6 +100,7 @@ class Lane(Generic[MachineT]):
         self._broken: BaseException | None = None
         self._not_opened: ConnectionFailed | None = None
         self._seen_turns = 0
+        self._fault: Exception | None = None
 
     # -------------------------------------------------------------------------------------------- for the driver
 
@@ -188,15 +190,28 @@ class Lane(Generic[MachineT]):
         while self._dial is None and not self.has_ended:
             if self._must_pause:
                 await self._pause()
-            self._tell(await self._receive(stream))
+            await self._listen(stream)
             await self._let_consumers_take()
 
-    async def _receive(self, stream: AsyncByteStream) -> bytes:
+    async def _listen(self, stream: AsyncByteStream) -> None:
+        """Tell the machine what comes, until something else is to be done as well."""
         try:
-            return bytes(await stream.receive_some(_READ_SIZE))
+            await receive_each(stream, self._hear, _READ_SIZE)
         except Exception as error:  # noqa: BLE001 - whatever a stream raises is its end
             self._broken = reason(error)
-            return b""
+            self._hear(b"")
+        if self._fault is not None:
+            raise self._fault
+
+    def _hear(self, data: bytes) -> bool:
+        """Tell the machine; whether there is nothing to do but to hear more. Perhaps not in the reader's task."""
+        try:
+            self._tell(data)
+        except Exception as error:  # noqa: BLE001 - a fault of ours; the reader raises it
+            self._fault = error
+            return False
+        is_open = self._dial is None and not self.has_ended
+        return is_open and self._consumers.turns == self._seen_turns and not self._must_pause
 
     async def _let_consumers_take(self) -> None:
         """A consumer that keeps up with what is read must not be run over because it is fair to others."""

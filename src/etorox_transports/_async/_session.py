@@ -176,14 +176,13 @@ class SessionDriver(Driver):
                     self._start_attempt(connection)
                 case CheckClock():
                     self._is_checking_clock = True
-                    self._asking = self._backend.new_scope(deadline=now + _CLOCK_PATIENCE)
-                    self._start(partial(self._check_clock, self._asking), "etorox clock")
+                    self._start(self._check_clock, "etorox clock")
                 case _:
                     assert_never(action)
         feeds, everything = self._feeds, self._all
         while (event := session.next_batch()) is not None:
-            moved = True
             if not isinstance(event, EventsReceived | EventsByTurns):
+                moved = True
                 self._deliver(event, now)
             elif everything is not None:
                 everything.put_all([*event.singly()])
@@ -196,11 +195,11 @@ class SessionDriver(Driver):
         return moved
 
     def _drain(self, connection: ExchangeConnection, lane: Lane[ExchangeConnection], now: float) -> bool:
-        """Pass the events of a connection on to the session; whether there were any."""
+        """Pass the events of a connection on to the session; whether there were any but for feeds."""
         next_batch, handle_event, moved = connection.next_batch, self.session.handle_event, False
         while (event := next_batch()) is not None:
-            moved = True
             if not isinstance(event, EventsReceived | EventsByTurns):
+                moved = True
                 if isinstance(event, Dial):
                     lane.dial(event)
                     continue
@@ -288,11 +287,11 @@ class SessionDriver(Driver):
                 session.handle_timeout(now)
                 self.settle()
 
-    async def _check_clock(self, patience: Scope) -> None:
+    async def _check_clock(self) -> None:
         """Ask for the exchange's time, and tell the session."""
         skew: float | None = None
-        if self._time_source is not None:
-            with patience:
+        if self._time_source is not None and not self.has_ended:
+            with self._backend.new_scope(deadline=self._backend.now() + _CLOCK_PATIENCE) as self._asking:
                 try:
                     skew = float(await self._time_source()) - time.time()
                 except Exception:  # noqa: BLE001 - the user's function; the refusal that it was to cure tells more

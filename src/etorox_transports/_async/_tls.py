@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from collections.abc import Callable
 from typing import final
 
 from etorox_proto import Dial
-from etorox_transports._async._backend import AsyncByteStream
+from etorox_transports._async._backend import AsyncByteStream, receive_each
 from etorox_transports._async._listening import SocketStream
 from etorox_transports._attempt import new_tls_context
 from etorox_transports._tls import TlsMemory
@@ -88,18 +89,42 @@ class TlsStream:
 
     async def receive_some(self, max_bytes: int) -> bytes:
         """See `AsyncByteStream.receive_some`; what whole records hold comes together, a record more at most."""
-        tls = self._tls
-        while not (data := tls.decrypt(max_bytes)):
-            if isinstance(tls.end, OSError):
-                with contextlib.suppress(Exception):
-                    await self._flush()  # the peer is told what was wrong
-                raise tls.end
-            if tls.end is not None:
-                return tls.end
-            if tls.has_to_send:  # TLS itself has something to say, such as a new key
-                await self._flush()
-            tls.receive_data(await self._stream.receive_some(_READ_SIZE))
+        while not (data := self._tls.decrypt(max_bytes)):
+            if await self._is_over():
+                return b""
+            self._tls.receive_data(await self._stream.receive_some(_READ_SIZE))
         return data
+
+    async def receive_each(self, hear: Callable[[bytes], bool]) -> None:
+        """See `HeardStream.receive_each`."""
+        tls, wants_more = self._tls, True
+
+        def decrypt() -> None:
+            nonlocal wants_more
+            while wants_more and (data := tls.decrypt(_READ_SIZE)):
+                wants_more = hear(data)
+
+        def take(data: bytes) -> bool:
+            tls.receive_data(data)
+            decrypt()
+            return wants_more and tls.end is None and not tls.has_to_send
+
+        decrypt()
+        while wants_more:
+            if await self._is_over():
+                hear(b"")
+                return
+            await receive_each(self._stream, take, _READ_SIZE)
+
+    async def _is_over(self) -> bool:
+        """When all was read: whether nothing comes any more; raises why, if there is a reason."""
+        end = self._tls.end
+        if self._tls.has_to_send:  # TLS itself has something to say, such as a new key or what is wrong
+            with contextlib.suppress(Exception) if end is not None else contextlib.nullcontext():
+                await self._flush()
+        if isinstance(end, OSError):
+            raise end
+        return end is not None
 
     async def _flush(self) -> None:
         """Send what waits, in order. A reader and a writer may come here: what the second has, the first sends."""

@@ -17,10 +17,10 @@ from typing import Any, final
 
 import anyio
 
+from etorox_transports._async._backend import READ_SIZE
+
 __all__ = ["AsyncioStream", "open_tcp"]
 
-# As much as is read at a time, in bytes.
-_READ_SIZE = 65_536
 # What waits for its reader before the socket is no longer read, in bytes. One read of the loop may bring more.
 _ENOUGH = 65_536
 # How long an address has before the next one is tried as well, in seconds (RFC 8305, section 5).
@@ -34,7 +34,7 @@ class _PerThread(threading.local):
     """
 
     def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(_READ_SIZE))
+        self.buffer = memoryview(bytearray(READ_SIZE))
 
 
 _THREAD = _PerThread()
@@ -133,7 +133,7 @@ class AsyncioStream(asyncio.BufferedProtocol):
         """See `HeardStream.receive_each`."""
         while True:
             while self._waiting:
-                if not hear(self._take(_READ_SIZE)):
+                if not hear(self._take(READ_SIZE)):
                     return
             if self._is_over():
                 hear(b"")

@@ -21,6 +21,7 @@ from etorox_transports._attempt import dial_failed
 from etorox_transports._errors import DialFailed
 
 __all__ = [
+    "READ_SIZE",
     "AsyncByteStream",
     "AsyncOpener",
     "Backend",
@@ -31,6 +32,11 @@ __all__ = [
     "reason",
     "receive_each",
 ]
+
+
+# As much as is read at a time, in bytes: hundreds of events. From 128 KiB on the C library has the system map and unmap
+# memory for each read, which takes longer than all that is done with a small message.
+READ_SIZE = 126_976
 
 
 class AsyncByteStream(Protocol):
@@ -65,12 +71,12 @@ class HeardStream(Protocol):
         ...
 
 
-async def receive_each(stream: AsyncByteStream, hear: Callable[[bytes], bool], max_bytes: int) -> None:
-    """Do as `HeardStream.receive_each`, on any stream; where it has to be read, so many bytes at a time."""
+async def receive_each(stream: AsyncByteStream, hear: Callable[[bytes], bool]) -> None:
+    """Do as `HeardStream.receive_each`, on any stream."""
     if isinstance(stream, HeardStream):
         await stream.receive_each(hear)
     else:
-        while hear(data := bytes(await stream.receive_some(max_bytes))) and data:
+        while hear(data := bytes(await stream.receive_some(READ_SIZE))) and data:
             pass
 
 

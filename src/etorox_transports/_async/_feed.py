@@ -21,7 +21,7 @@ from etorox_transports._queue import EventQueue, Overload, new_queue
 __all__ = ["Consumers", "Events", "Feed", "Inbox", "Missed"]
 
 # How many events a consumer takes in a row, while some wait, before other tasks get their turn.
-_FAIR_SHARE = 64
+_FAIR_SHARE = 256
 _NOTHING: deque[Any] = deque(maxlen=0)
 
 

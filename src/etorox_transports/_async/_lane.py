@@ -33,8 +33,6 @@ __all__ = ["Lane", "MachineT", "let_readers_go_first", "wait_until"]
 
 MachineT = TypeVar("MachineT", bound=ExchangeConnection | HubConnection)
 
-# As much as asyncio reads at a time, so that nothing is copied to cut it.
-_READ_SIZE = 262_144
 # Only then what is read can fill a feed.
 _FILLS_FEEDS = {ExchangeState.READY, State.CONNECTED}
 # How long a peer that does not read may hold up what we send, in seconds; and the last of it, when all is over.
@@ -196,7 +194,7 @@ class Lane(Generic[MachineT]):
     async def _listen(self, stream: AsyncByteStream) -> None:
         """Tell the machine what comes, until something else is to be done as well."""
         try:
-            await receive_each(stream, self._hear, _READ_SIZE)
+            await receive_each(stream, self._hear)
         except Exception as error:  # noqa: BLE001 - whatever a stream raises is its end
             self._broken = reason(error)
             self._hear(b"")

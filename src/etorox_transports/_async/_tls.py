@@ -11,15 +11,12 @@ from collections.abc import Callable
 from typing import final
 
 from etorox_proto import Dial
-from etorox_transports._async._backend import AsyncByteStream, receive_each
+from etorox_transports._async._backend import READ_SIZE, AsyncByteStream, receive_each
 from etorox_transports._async._listening import SocketStream
 from etorox_transports._attempt import new_tls_context
 from etorox_transports._tls import TlsMemory
 
 __all__ = ["TlsStream", "secured", "secured_client"]
-
-# As much ciphertext as is asked for at a time, in bytes.
-_READ_SIZE = 65_536
 
 
 async def secured(stream: AsyncByteStream, dial: Dial, context: ssl.SSLContext | None) -> AsyncByteStream:
@@ -75,7 +72,7 @@ class TlsStream:
         try:
             while not self._tls.shake_hands():
                 await self._flush()
-                self._tls.receive_data(await self._stream.receive_some(_READ_SIZE))
+                self._tls.receive_data(await self._stream.receive_some(READ_SIZE))
         except ssl.SSLError:
             with contextlib.suppress(Exception):
                 await self._flush()  # the peer is told what was wrong
@@ -92,7 +89,7 @@ class TlsStream:
         while not (data := self._tls.decrypt(max_bytes)):
             if await self._is_over():
                 return b""
-            self._tls.receive_data(await self._stream.receive_some(_READ_SIZE))
+            self._tls.receive_data(await self._stream.receive_some(READ_SIZE))
         return data
 
     async def receive_each(self, hear: Callable[[bytes], bool]) -> None:
@@ -101,7 +98,7 @@ class TlsStream:
 
         def decrypt() -> None:
             nonlocal wants_more
-            while wants_more and (data := tls.decrypt(_READ_SIZE)):
+            while wants_more and (data := tls.decrypt(READ_SIZE)):
                 wants_more = hear(data)
 
         def take(data: bytes) -> bool:
@@ -114,7 +111,7 @@ class TlsStream:
             if await self._is_over():
                 hear(b"")
                 return
-            await receive_each(self._stream, take, _READ_SIZE)
+            await receive_each(self._stream, take)
 
     async def _is_over(self) -> bool:
         """When all was read: whether nothing comes any more; raises why, if there is a reason."""

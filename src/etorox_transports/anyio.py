@@ -25,7 +25,7 @@ import anyio.lowlevel
 
 from etorox_proto import Credentials, Dial, ExchangeConfig, SessionConfig
 from etorox_proto.signalr import HubConfig, ServerConfig
-from etorox_transports._async._asyncio import open_tcp
+from etorox_transports._async._asyncio import AsyncioEvent, open_tcp
 from etorox_transports._async._backend import AsyncByteStream, AsyncOpener, Event, Scope
 from etorox_transports._async._client import AsyncHandler
 from etorox_transports._async._connection import Connection, IncomingCall
@@ -245,7 +245,7 @@ class _Anyio:
         if _is_on_asyncio():
             # What anyio would ask each time, which takes longer than what is then done.
             self.now = asyncio.get_running_loop().time
-            self.new_event = asyncio.Event
+            self.new_event = AsyncioEvent
             self.checkpoint = partial(asyncio.sleep, 0)
         return anyio.create_task_group()
 

@@ -261,6 +261,35 @@ def _by_turns(addresses: list[Any]) -> list[Any]:
     return addresses
 
 
+@final
+class AsyncioEvent:
+    """An `Event` in half the time of `asyncio.Event`."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: list[asyncio.Future[bool]] = []
+
+    def set(self) -> None:
+        """See `Event.set`."""
+        self._is_set = True
+        for waiter in self._waiters:
+            _wake(waiter)
+
+    def is_set(self) -> bool:
+        """See `Event.is_set`."""
+        return self._is_set
+
+    async def wait(self) -> None:
+        """See `Event.wait`."""
+        if not self._is_set:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)
+
+
 def _wake(waiter: asyncio.Future[bool] | None, *, has_enough: bool = False) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(has_enough)

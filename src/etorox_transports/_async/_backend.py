@@ -99,8 +99,8 @@ class Event(Protocol):
         """Whether it has."""
         ...
 
-    async def wait(self) -> object:
-        """Wait for it."""
+    def wait(self) -> Awaitable[object]:
+        """Await this for it."""
         ...
 
 

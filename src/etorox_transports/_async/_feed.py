@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import partial
 from typing import Any, Self, final
 
@@ -152,11 +152,11 @@ class Inbox:
             self.wakeup.set()
             self.wakeup = None
 
-    async def wait(self) -> None:
-        """Wait until there is something, or an end."""
+    def wait(self) -> Awaitable[object]:
+        """Await this until there is something, or an end."""
         if self.wakeup is None:
             self.wakeup = self._consumers.backend.new_event()
-        await self.wakeup.wait()
+        return self.wakeup.wait()
 
     def clear(self) -> None:
         """Forget what waits."""

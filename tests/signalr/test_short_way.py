@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from etorox_proto.signalr import ItemReader, ItemReceived, JsonCodec, Limits, RemoteProtocolError
+from etorox_proto.signalr import ItemReceived, JsonCodec, Limits, RemoteProtocolError
 from machines import RawPeer, bytewise, connected_peer, frame, packed, packed_frame, take, whole
 
 RECORD = b'{"type":2,"invocationId":"%d","item":%s}\x1e'
@@ -25,12 +25,11 @@ class Ways:
     def __init__(self, *, streams: int = 1, chunking: Any = whole, **limits: int) -> None:
         self.long = 0
         self.short = 0
-        self.together = 0
         self._plain = JsonCodec().payload_decoder(Any)
         self.peer = connected_peer(chunking, limits=Limits(**limits))
         for _ in range(streams):
             self.peer.client.stream(  # type: ignore[union-attr]
-                "rates", item_decoder=self._read_long, item_reader=ItemReader(self._read_short, self._choose), now=0.0
+                "rates", item_decoder=self._read_long, item_reader=self._read_short, now=0.0
             )
         self.peer.settle()
 
@@ -41,11 +40,6 @@ class Ways:
     def _read_short(self, text: bytes) -> Any:
         self.short += 1
         return msgspec.json.decode(text)
-
-    def _choose(self, joined: bytes, texts: list[bytes]) -> Any:
-        assert joined == b"".join(texts)
-        self.together += len(texts)
-        return self._read_short
 
     def feed(self, data: bytes) -> list[Any]:
         """The items of these bytes."""
@@ -65,8 +59,7 @@ def test_frames_with_an_item_each_are_read_together(size: int) -> None:
     ways = Ways()
     assert len(ways.feed(b"".join(map(frame, items(size, 1))))) == 1
     assert len(ways.feed(b"".join(map(frame, items(size))))) == 40
-    # The last one is read by itself: nothing stands behind it that would end it.
-    assert (ways.long, ways.short, ways.together) == (1, 40, 39)
+    assert (ways.long, ways.short) == (1, 40)
 
 
 def test_frames_of_various_lengths_are_read_together() -> None:
@@ -74,14 +67,14 @@ def test_frames_of_various_lengths_are_read_together() -> None:
     ways.feed(frame(items(50, 1)[0]))
     data = b"".join(frame(record) for size in range(50, SHORT + 1) for record in items(size, 1))
     assert len(ways.feed(data)) == SHORT - 49
-    assert (ways.long, ways.short, ways.together) == (1, SHORT - 49, SHORT - 50)
+    assert (ways.long, ways.short) == (1, SHORT - 49)
 
 
 def test_frames_longer_than_two_bytes_can_tell_hold_records_in_the_short_way() -> None:
     ways = Ways()
     ways.feed(frame(items(50, 1)[0]))
     assert len(ways.feed(b"".join(map(frame, items(LONGER, 3))))) == 3
-    assert (ways.long, ways.short, ways.together) == (1, 3, 3)
+    assert (ways.long, ways.short) == (1, 3)
 
 
 @pytest.mark.parametrize("chunking", [whole, bytewise])
@@ -89,14 +82,14 @@ def test_records_in_one_message_are_read_together(chunking: Any) -> None:
     ways = Ways(chunking=chunking)
     ways.feed(frame(items(50, 1)[0]))
     assert len(ways.feed(frame(b"".join(items(50))))) == 40
-    assert (ways.long, ways.short, ways.together) == (1, 40, 40)
+    assert (ways.long, ways.short) == (1, 40)
 
 
 def test_few_frames_are_read_one_by_one() -> None:
     ways = Ways()
     ways.feed(frame(items(50, 1)[0]))
     assert len(ways.feed(b"".join(map(frame, items(50, 5))))) == 5
-    assert (ways.long, ways.short, ways.together) == (1, 5, 0)
+    assert (ways.long, ways.short) == (1, 5)
 
 
 def test_two_streams_by_turns_are_read_in_the_short_way() -> None:
@@ -130,7 +123,7 @@ def test_short_and_long_frames_by_turns_are_read_in_the_short_way() -> None:
     mixed = [record for pair in zip(items(60), items(300), strict=True) for record in pair]
     assert len(ways.feed(frame(mixed[0]))) == 1
     assert len(ways.feed(b"".join(map(frame, mixed)))) == 80
-    assert (ways.long, ways.short, ways.together) == (1, 80, 0)
+    assert (ways.long, ways.short) == (1, 80)
 
 
 # ---------------------------------------------------------------------------------------------------- look-alikes

@@ -42,7 +42,8 @@ class Upload:
 
 
 ItemReader = Callable[[bytes], Any]
-"""A fast way to items, of JSON only, from bytes that may be anything: what it refuses goes the ordinary way.
+"""A fast way to items, in the connection's encoding, from bytes that may be anything: what it refuses goes the ordinary
+way.
 
 It makes an item of what may be one payload, such as the `decode` of a `msgspec.json.Decoder`. It must raise unless it
 is exactly that, and whenever the ordinary way would make anything else of it.

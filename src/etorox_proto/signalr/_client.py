@@ -116,6 +116,7 @@ class HubConnection(HubCommands):
             self._caller.find,
             self._caller.count_settled,
             codec.decode,
+            is_binary=codec.binary,
             max_message=config.limits.websocket_message,
             max_record=config.limits.record,
         )
@@ -280,19 +281,20 @@ class HubConnection(HubCommands):
             message = self._codec.decode(record)
             if self._replay is None or self._is_new(message, now):
                 self._receive_hub_message(message)
-                if type(message) is StreamItem and not self._codec.binary:
+                if type(message) is StreamItem:
                     self._shortcut.learn(record, message)
                 if self._outbox:
                     self._post(now)
 
     def _read_items(self, data: bytes, start: int) -> int:
         """See `WebSocket.shortcut`."""
-        return self._in_short(self._shortcut.read_frames, data, start) if self.state is State.CONNECTED else start
+        is_read = self.state is State.CONNECTED and not self._codec.binary
+        return self._in_short(self._shortcut.read_frames, data, start) if is_read else start
 
     def _in_short(self, read: Callable[[bytes, int], int], data: bytes, start: int) -> int:
         """Read stream items in the shortest way, as far as there is nothing else, and count them; returns how far."""
         replay = self._replay
-        if self._codec.binary or not self._records.is_between or not (replay is None or replay.expects_news):
+        if not self._records.is_between or not (replay is None or replay.expects_news):
             return start
         before = self._shortcut.count
         stop = read(data, start)

@@ -14,6 +14,9 @@ Many frames are read together, by functions of Python's own over lists: they are
 and then each must begin with the one head that a frame of its length can have. Records in one message are simply split
 at what stands between two items. Where there are several streams, pieces are parted at the mark with which all of their
 beginnings end, and what is before it is looked up: it tells the stream, and how long the item has to be.
+
+Records in MessagePack have their length before them and nothing behind the item; they are read one by one, and their
+frames by `_frames`.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ import contextlib
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, final
+from typing import Any
 
+from etorox_proto.signalr._beginnings import END, KnownStream, Places
 from etorox_proto.signalr._call import Call
 from etorox_proto.signalr._errors import RemoteProtocolError
 from etorox_proto.signalr._events import ItemsByTurns, ItemsReceived
@@ -32,92 +36,15 @@ from etorox_proto.signalr._messages import HubMessage, StreamItem
 
 __all__ = ["Shortcut", "deliver_items"]
 
-_BRACE, _SEPARATOR = _END = b"}\x1e"
-_MARKER = b"[]"
+_BRACE, _SEPARATOR = END
+_MARKER, _PACKED_MARKER = b"[]", b"\x91\xc0"
 # The last so many bytes of a beginning, `,"item":` as a rule, are the mark that begins an item of any stream.
 _MARK_SIZE = 8
 # What stands between two items: the end of a record, and of the next frame what is the same in each.
-_SHORT_SEAM = _END + bytes([FINAL_TEXT])
+_SHORT_SEAM = END + bytes([FINAL_TEXT])
 _LONG_SEAM = _SHORT_SEAM + bytes([LONG])
 # Fewer bytes than these hold too few frames for reading them together to pay.
 _MANY = 1_024
-_MOST_HEADS = 1_024
-_MOST_PLACES = 8_192
-
-
-@final
-class _Stream:
-    """One stream, and what stands before its items: in a record, and in short and long frames."""
-
-    def __init__(self, call: Call, reader: Callable[[bytes], Any], beginning: bytes, longest: int) -> None:
-        self.call = call
-        self.read = reader
-        self.beginning = beginning
-        self.short_heads = _Heads(beginning, 1, longest)
-        self.long_heads = _Heads(beginning, 2, longest)
-
-
-class _Heads(dict[int, bytes]):
-    """What a frame begins with behind its seam, by how many bytes there are from there to its end (`}` left out).
-
-    Args:
-        beginning: of the record.
-        size: how many bytes tell the length.
-        longest: the longest message; no frame begins with what a longer one is said to begin with.
-
-    Attributes:
-        size: of a head, in bytes.
-    """
-
-    def __init__(self, beginning: bytes, size: int, longest: int) -> None:
-        super().__init__()
-        self._beginning = beginning
-        self._digits = size
-        self._longest = longest
-        self.size = size + len(beginning)
-
-    def __missing__(self, rest: int) -> bytes:
-        if len(self) >= _MOST_HEADS:
-            self.clear()
-        length = rest - self._digits + len(_END)
-        fits = length < LONG if self._digits == 1 else LONG <= length < 65_536
-        is_read = fits and length <= self._longest
-        self[rest] = length.to_bytes(self._digits, "big") + self._beginning if is_read else _END
-        return self[rest]
-
-
-_Place = tuple[Call | None, Callable[[bytes], Any], int]
-_NOWHERE: _Place = None, bytes, -1
-
-
-class _Places(dict[bytes, _Place]):
-    """Whose an item is, how it is read and how long it is, by what is before it: from its frame's length to the mark.
-
-    Args:
-        streams: by their beginnings.
-        mark: with which these end.
-        longest: the longest message.
-    """
-
-    def __init__(self, streams: dict[bytes, _Stream], mark: bytes, longest: int) -> None:
-        super().__init__()
-        self._streams = streams
-        self._mark = mark
-        self._longest = longest
-
-    def __missing__(self, head: bytes) -> _Place:
-        if not head or head[0] > LONG:
-            return _NOWHERE
-        digits = 3 if head[0] == LONG else 1
-        length = int.from_bytes(head[digits // 2 : digits], "big")
-        beginning = head[digits:] + self._mark
-        stream = self._streams.get(beginning)
-        if stream is None or length > self._longest or (digits > 1 and length < LONG):
-            return _NOWHERE
-        if len(self) >= _MOST_PLACES:
-            self.clear()
-        self[head] = place = stream.call, stream.read, length - len(beginning) - len(_END)
-        return place
 
 
 class Shortcut:
@@ -128,6 +55,7 @@ class Shortcut:
         find: the unsettled call of an id.
         count_settled: how many calls have been settled until now.
         decode: reads a record in the ordinary way.
+        is_binary: whether records are MessagePack, each with its length before it, and not JSON.
         max_message: the longest WebSocket message that is accepted, in bytes.
         max_record: the longest record, without its separator.
 
@@ -142,6 +70,7 @@ class Shortcut:
         count_settled: Callable[[], int],
         decode: Callable[[bytes], HubMessage],
         *,
+        is_binary: bool,
         max_message: int,
         max_record: int,
     ) -> None:
@@ -150,11 +79,13 @@ class Shortcut:
         self._count_settled = count_settled
         self._settled = 0
         self._decode = decode
+        self._is_binary = is_binary
+        self._marker, self._end = (_PACKED_MARKER, b"") if is_binary else (_MARKER, b"}")
         self._longest = min(max_message, max_record + 1)
-        self._streams: dict[bytes, _Stream] = {}
+        self._streams: dict[bytes, KnownStream] = {}
         self._lengths: list[int] = []
         self._mark = b""
-        self._places = _Places({}, b"", 0)
+        self._places = Places({}, b"", 0)
         self._last = b""  # what the latest item began with
         self._is_smooth = True  # as far as was looked lately, there were items and nothing else
         self.count = 0
@@ -166,27 +97,27 @@ class Shortcut:
             return
         reader, call.reader = call.reader, None
         beginning, item, end = record.rpartition(bytes(message.item))
-        if item and end == b"}" and self._leads_to_item(beginning, call):
-            self._use({**self._streams, beginning: _Stream(call, reader, beginning, self._longest)})
+        if item and end == self._end and self._leads_to_item(beginning, call):
+            self._use({**self._streams, beginning: KnownStream(call, reader, beginning, self._longest)})
 
     def _leads_to_item(self, beginning: bytes, call: Call) -> bool:
-        if _MARKER in beginning:
+        if self._marker in beginning:
             return False
         try:
-            message = self._decode(beginning + _MARKER + b"}")
+            message = self._decode(beginning + self._marker + self._end)
         except RemoteProtocolError:
             return False
         if not isinstance(message, StreamItem):
             return False
-        return message.invocation_id == call.invocation_id and bytes(message.item) == _MARKER
+        return message.invocation_id == call.invocation_id and bytes(message.item) == self._marker
 
-    def _use(self, streams: dict[bytes, _Stream]) -> None:
+    def _use(self, streams: dict[bytes, KnownStream]) -> None:
         """Know these from now on, without those that are over."""
         self._settled = self._count_settled()
         self._streams = {each: one for each, one in streams.items() if self._find(one.call.invocation_id) is one.call}
         self._lengths = sorted({len(each) for each in self._streams})
         self._mark = next(reversed(self._streams), b"")[-_MARK_SIZE:]
-        self._places = _Places(self._streams, self._mark, self._longest)
+        self._places = Places(self._streams, self._mark, self._longest)
 
     def _knows_some(self) -> bool:
         if self._streams and self._settled != self._count_settled():
@@ -208,7 +139,7 @@ class Shortcut:
         if self._is_smooth and len(data) - start > _MANY:
             start = self._read_together(data, start)
         self._is_smooth = False
-        stream: _Stream | None = None
+        stream: KnownStream | None = None
         items: list[Any] = []
         longest, end = self._longest, len(data) - 3
         while start < end:
@@ -225,7 +156,8 @@ class Shortcut:
             if kind != FINAL_TEXT or length > longest or data[stop - 1] != _SEPARATOR or data[stop - 2] != _BRACE:
                 break
             if stream is None or not data.startswith(stream.beginning, body):
-                self._deliver(stream, items)
+                if stream is not None:
+                    self._deliver(stream, items)
                 stream, items = self._find_stream(data, body), []
                 if stream is None or data.find(_SEPARATOR, body) < stop - 1:
                     break
@@ -239,7 +171,8 @@ class Shortcut:
             start = stop
         else:
             self._is_smooth = True
-        self._deliver(stream, items)
+        if stream is not None:
+            self._deliver(stream, items)
         return start
 
     def _read_together(self, data: bytes, start: int) -> int:
@@ -252,7 +185,7 @@ class Shortcut:
             return start
         seam, heads = (_LONG_SEAM, stream.long_heads) if is_long else (_SHORT_SEAM, stream.short_heads)
         pieces = data[start:].split(seam)
-        pieces[0] = pieces[0][len(seam) - len(_END) :]
+        pieces[0] = pieces[0][len(seam) - len(END) :]
         pieces.pop()
         lengths = list(map(len, pieces))
         texts = list(map(bytes.removeprefix, pieces, map(heads.__getitem__, lengths)))
@@ -280,7 +213,7 @@ class Shortcut:
         return start + sum(map(len, pieces[:count])) + count * len(_SHORT_SEAM)
 
     def read_records(self, data: bytes, start: int) -> int:
-        """Read records of one stream.
+        """Read records that hold an item each.
 
         Args:
             data: messages.
@@ -289,16 +222,20 @@ class Shortcut:
         Returns:
             Where the first record begins that is another, or incomplete.
         """
-        stream = self._find_stream(data, start) if self._knows_some() else None
+        if not self._knows_some():
+            return start
+        if self._is_binary:
+            return self._read_packed(data, start)
+        stream = self._find_stream(data, start)
         if stream is None:
             return start
         if len(self._streams) > 1:
             return self._read_records_by_turns(data, start)
-        around = len(stream.beginning) + len(_END)
-        texts = data[start + len(stream.beginning) :].split(_END + stream.beginning)
+        around = len(stream.beginning) + len(END)
+        texts = data[start + len(stream.beginning) :].split(END + stream.beginning)
         last = texts.pop()
-        if last.endswith(_END):
-            texts.append(last[: -len(_END)])
+        if last.endswith(END):
+            texts.append(last[: -len(END)])
         lengths = list(map(len, texts))
         if max(lengths, default=0) + around > self._longest:
             return start
@@ -307,12 +244,12 @@ class Shortcut:
 
     def _read_records_by_turns(self, data: bytes, start: int) -> int:
         """As `read_records`, of any streams."""
-        pieces = data[start:].split(_END)
+        pieces = data[start:].split(END)
         pieces.pop()
-        if max(map(len, pieces), default=0) + len(_END) > self._longest:
+        if max(map(len, pieces), default=0) + len(END) > self._longest:
             return start
         mark = self._mark
-        streams: list[_Stream] = []
+        streams: list[KnownStream] = []
         texts: list[bytes] = []
         for piece in pieces:
             head, _, text = piece.partition(mark)
@@ -321,9 +258,37 @@ class Shortcut:
             streams.append(stream)
             texts.append(text)
         count = self._read_texts_by_turns([each.call for each in streams], [each.read for each in streams], texts)
-        return start + sum(map(len, pieces[:count])) + count * len(_END)
+        return start + sum(map(len, pieces[:count])) + count * len(END)
 
-    def _read_texts(self, stream: _Stream, texts: list[bytes]) -> int:
+    def _read_packed(self, data: bytes, start: int) -> int:
+        """As `read_records`, in MessagePack."""
+        stream: KnownStream | None = None
+        calls: list[Call] = []
+        items: list[Any] = []
+        while start + 2 < len(data):
+            size, body = data[start], start + 1
+            if size > 0x7F:
+                high = data[body]
+                if not 0 < high <= 0x7F:
+                    break
+                size, body = size & 0x7F | high << 7, body + 1
+            stop = body + size
+            if stop > len(data) or size >= self._longest:
+                break
+            if stream is None or not data.startswith(stream.beginning, body):
+                stream = self._find_stream(data, body)
+                if stream is None:
+                    break
+            try:
+                items.append(stream.read(data[body + len(stream.beginning) : stop]))
+            except Exception:  # noqa: BLE001 - as in `read_frames`
+                break
+            calls.append(stream.call)
+            start = stop
+        self._deliver_to(calls, items)
+        return start
+
+    def _read_texts(self, stream: KnownStream, texts: list[bytes]) -> int:
         """Read what may be items; returns how many were before one that is none, or does not fit its type."""
         items: list[Any] = []
         if is_utf8(b"".join(texts)):
@@ -342,14 +307,10 @@ class Shortcut:
             with contextlib.suppress(Exception):  # as in `_read_texts`
                 items.extend(map(operator.call, reads, texts))
         self._is_smooth = self._is_smooth and len(items) == len(texts)
-        self.count += len(items)
-        if items and calls.count(calls[0]) == len(calls):
-            deliver_items(self._events, calls[0], items)
-        elif items:
-            _deliver_by_turns(self._events, calls[: len(items)], items)
+        self._deliver_to(calls, items)
         return len(items)
 
-    def _find_stream(self, data: bytes, start: int) -> _Stream | None:
+    def _find_stream(self, data: bytes, start: int) -> KnownStream | None:
         """The stream whose beginning stands there."""
         for length in (len(self._last), *self._lengths):
             beginning = data[start : start + length]
@@ -359,8 +320,15 @@ class Shortcut:
                 return stream
         return None
 
-    def _deliver(self, stream: _Stream | None, items: list[Any]) -> None:
-        if stream is not None and items:
+    def _deliver_to(self, calls: list[Call], items: list[Any]) -> None:
+        self.count += len(items)
+        if items and calls.count(calls[0]) == len(calls):
+            deliver_items(self._events, calls[0], items)
+        elif items:
+            _deliver_by_turns(self._events, calls[: len(items)], items)
+
+    def _deliver(self, stream: KnownStream, items: list[Any]) -> None:
+        if items:
             self.count += len(items)
             deliver_items(self._events, stream.call, items)
 

@@ -667,3 +667,13 @@ def test_events_that_came_together_are_what_they_are_alone(strange: list[bytes])
         peer.feed(b"".join(map(frame, records)))
         peer.feed(frame(b"".join(records)))
         assert [event.event for event in peer.events] == alone
+
+
+def test_a_strict_client_refuses_what_it_does_not_know() -> None:
+    peer = ready_peer(client=exchange(strict=True))
+    peer.feed(hub_frame({"type": 42}))
+    assert isinstance(peer.events[-1], Closed)
+    assert "expected a hub message of type 1 to 9, got type 42" in str(peer.error)
+    peer = ready_peer()
+    peer.feed(hub_frame({"type": 42}))
+    assert peer.events == []

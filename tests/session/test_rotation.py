@@ -187,6 +187,7 @@ class TestRows:
         gap, row = bench.events
         assert isinstance(gap, Gap)
         assert isinstance(gap.cause, HandoverUnproven)
+        assert str(gap.cause) == "the events of the old and the new connection could not be aligned"
         assert row.event.name == "b"
 
     def test_a_run_of_rows_settles_what_one_row_does_not(self) -> None:
@@ -237,6 +238,8 @@ class TestFailures:
         (_, failed) = bench.events
         assert isinstance(failed, Reconnecting)
         assert isinstance(failed.error, TimedOut)
+        assert (failed.error.timer, failed.error.seconds) == ("overlap", 10.0)
+        assert str(failed.error) == "the new connection did not bring what the old one brought within 10 s"
         assert bench.session.connection is old.connection
         assert {"type": 7} in new.said()
         old.bring(2)
@@ -289,6 +292,8 @@ class TestFailures:
         bench.next_attempt()
         bench.lines[0].hang_up()
         assert bench.session.state is SessionState.CONNECTING
+        (told,) = [event for event in bench.events if isinstance(event, Reconnecting)]
+        assert told.delay == 0.0, "an attempt has begun already"
         bench.line.ready().bring(2)
         assert bench.told() == ["ready", 1, "reconnecting", "ready", "gap", 2]
         assert len(bench.lines) == 2

@@ -190,6 +190,30 @@ class TestRows:
         assert str(gap.cause) == "the events of the old and the new connection could not be aligned"
         assert row.event.name == "b"
 
+    def test_a_place_that_the_old_one_refutes_later_is_given_up(self) -> None:
+        bench, old, new = rotating(fields=self.FIELDS, overlap=20.0)
+        old.bring(["a", 1], ["b", 1])
+        new.bring(["b", 1], ["c", 1])
+        old.bring(["d", 1])
+        bench.wait(10.0)
+        assert bench.session.rotations == 0, "it was not b and c that came there"
+        bench.wait(15.0)
+        assert bench.session.rotations == 1
+        told = [each if each == "gap" else each[0] for each in bench.told()]
+        assert told == ["a", "b", "d", "gap", "b", "c"]
+
+    def test_rows_match_up_to_five_seconds_apart(self) -> None:
+        for seconds, is_proven in ((5.0, True), (5.5, False)):
+            bench, old, new = rotating(fields=self.FIELDS, overlap=20.0)
+            old.bring(["a", 1])
+            bench.wait(seconds)
+            new.bring(["a", 1], ["b", 1])
+            old.bring(["b", 1])
+            bench.wait(25.0)
+            new.bring(["c", 1])
+            assert bench.session.rotations == 1
+            assert bench.session.gaps == (0 if is_proven else 1)
+
     def test_a_run_of_rows_settles_what_one_row_does_not(self) -> None:
         bench, old, new = rotating(fields=self.FIELDS)
         rows = [[name, 1] for name in "abcabcabdab"]
@@ -234,7 +258,9 @@ class TestFailures:
         bench, old, new = rotating(overlap=10.0)
         bench.wait(6.0)
         old.bring(1)
-        bench.wait(10.0)
+        bench.wait(9.5)
+        assert len(bench.events) == 1, "it may be late"
+        bench.wait(0.5)
         (_, failed) = bench.events
         assert isinstance(failed, Reconnecting)
         assert isinstance(failed.error, TimedOut)

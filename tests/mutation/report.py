@@ -22,9 +22,9 @@ KINDS = ("equivalent", "text", "speed", "guard", "tolerated")
 
 def outcomes(results: Path) -> dict[tuple[str, int], Outcome]:
     """The last outcome of each mutant that is one."""
-    lines = results.read_text().splitlines()
-    found = (Outcome(**json.loads(line)) for line in lines)
-    return {(outcome.module, outcome.place): outcome for outcome in found if outcome.outcome != "void"}
+    found = (Outcome(**json.loads(line)) for line in results.read_text().splitlines())
+    latest = {(outcome.module, outcome.place): outcome for outcome in found}
+    return {mutant: outcome for mutant, outcome in latest.items() if outcome.outcome != "void"}
 
 
 def known() -> dict[tuple[str, str], str]:

@@ -34,3 +34,13 @@ def test_the_times_of_a_session_are_positive_numbers(name: str) -> None:
     for value in (0, -1.0, "1"):
         with pytest.raises(LocalProtocolError, match=name):
             SessionConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_time_passes_where_nothing_is_wanted_any_more() -> None:
+    bench = Bench()
+    subscription = bench.subscribe(stale_after=5.0)
+    bench.line.ready().bring(1)
+    bench.session.unsubscribe(subscription, now=bench.now)
+    bench.settle()
+    bench.wait(60.0)
+    assert bench.told() == ["ready", 1, "ended"]

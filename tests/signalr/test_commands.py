@@ -203,6 +203,23 @@ def test_each_upload_takes_one_id() -> None:
     assert client.invoke("m", now=0.0).invocation_id == "4"
 
 
+def test_ids_that_were_not_spent_are_given_again_one_by_one() -> None:
+    peer = connected_peer()
+    client = client_of(peer)
+    with pytest.raises(LocalProtocolError):
+        client.invoke("m", [object()], uploads=3, now=0.0)
+    (upload,) = client.send("m", uploads=1, now=0.0)
+    assert upload.stream_id == "1"
+    assert [client.invoke("m", now=0.0).invocation_id for _ in range(4)] == ["2", "3", "4", "5"]
+
+
+def test_a_cancelled_call_says_so() -> None:
+    peer = connected_peer()
+    client_of(peer).cancel(client_of(peer).invoke("m", now=0.0), now=0.0)
+    peer.settle()
+    assert str(peer.events[0].error) == "m was cancelled by the application"
+
+
 def test_the_oldest_cancelled_call_is_forgotten_first() -> None:
     peer = connected_peer(limits=Limits(pending_calls=2))
     client = client_of(peer)
@@ -341,3 +358,17 @@ def test_a_host_must_fit_into_the_header_with_its_port() -> None:
     for url in (f"https://{'a' * 63}:8080/hub", f"https://{'a' * 64}/hub"):
         with pytest.raises(LocalProtocolError, match=r"^expected a URL with a valid host name$"):
             HubConfig(url=url)
+
+
+def test_a_body_that_is_too_long_for_a_server() -> None:
+    machine = server(limits=Limits(http_body=100))
+    machine.receive_data(b"POST /hub/negotiate HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n" + b"x" * 101, 0.0)
+    error = take(machine)[-1].error
+    assert (error.limit, error.allowed) == ("http_body", 100)
+    assert str(error).startswith("expected an HTTP body of at most 100 (Limits.http_body), got more")
+
+
+def test_one_authorization_only() -> None:
+    text = r"^expected either access_token or an Authorization header, got both$"
+    with pytest.raises(LocalProtocolError, match=text):
+        HubConfig(url="https://hub.test/chat", access_token="t", headers={"Authorization": "Basic x"})

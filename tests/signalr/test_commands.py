@@ -336,6 +336,18 @@ def test_calls_that_want_no_answer_need_no_room_among_those_that_do() -> None:
     assert str(refused.error) == "Failed to invoke 'fourth': too many calls are pending."
 
 
+def test_calls_that_want_no_answer_take_no_room() -> None:
+    pair = joined(limits=Limits(pending_calls=1))
+    client = pair.client
+    assert isinstance(client, HubConnection)
+    for _ in range(3):
+        client.send("told", now=0.0)
+    client.invoke("asked", now=0.0)
+    pair.drive()
+    assert [event.target for event in pair.server_events] == ["told", "told", "told", "asked"]
+    assert pair.events == []
+
+
 def test_a_silent_client() -> None:
     pair = joined()
     machine = pair.partner

@@ -209,7 +209,7 @@ def _hint(response: HttpResponse) -> str:
 
 
 def _quote(body: bytes) -> str:
-    text = "".join(c for c in body[:400].decode("utf-8", "replace") if c.isprintable() or c == " ").strip()
+    text = "".join(c for c in body[:400].decode("utf-8", "replace") if c.isprintable()).strip()
     if not text:
         return ""
     return f": {text[:160]}..." if len(text) > 160 else f": {text}"

@@ -96,8 +96,8 @@ class Shortcut:
         if call is None or call.reader is None:
             return
         reader, call.reader = call.reader, None
-        beginning, item, end = record.rpartition(bytes(message.item))
-        if item and end == self._end and self._leads_to_item(beginning, call):
+        beginning, _, end = record.rpartition(bytes(message.item))
+        if end == self._end and self._leads_to_item(beginning, call):
             self._use({**self._streams, beginning: KnownStream(call, reader, beginning, self._longest)})
 
     def _leads_to_item(self, beginning: bytes, call: Call) -> bool:

@@ -5,60 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import struct
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-import trustme
 
 from etorox_proto import Dial
 from etorox_transports import DialFailed
 from etorox_transports.blocking import ByteStream, open_socket
-
-AUTHORITY = trustme.CA()
-PATIENCE = 10.0
-
-
-def server_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    AUTHORITY.issue_cert("localhost").configure_cert(context)
-    return context
-
-
-def client_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    return context
-
-
-@contextlib.contextmanager
-def talking(
-    script: Callable[[ssl.SSLSocket], Any], *, raw: Callable[[socket.socket], Any] | None = None
-) -> Iterator[Dial]:
-    """A server on a port that lets a script talk to one client, behind TLS's handshake; `raw` instead of both."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    context = server_context()
-
-    def serve() -> None:
-        sock = listener.accept()[0]
-        sock.settimeout(PATIENCE)
-        with contextlib.suppress(OSError):
-            if raw is not None:
-                raw(sock)
-            else:
-                with context.wrap_socket(sock, server_side=True) as tls:
-                    script(tls)
-        sock.close()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield Dial("127.0.0.1", listener.getsockname()[1], tls=True, server_name="localhost")
-    finally:
-        thread.join(PATIENCE)
-        listener.close()
+from tls_server import PATIENCE, break_off, client_context, nothing, server_context, talking
 
 
 @contextlib.contextmanager
@@ -76,10 +31,6 @@ def receive(stream: ByteStream, length: int) -> bytes:
     while len(data) < length and (more := stream.receive(PATIENCE)):
         data += more
     return data
-
-
-def nothing(_: object) -> None:
-    """A script that says nothing."""
 
 
 def test_many_records_come_at_once() -> None:
@@ -135,21 +86,6 @@ def test_an_end_without_a_goodbye_is_the_end_too() -> None:
         assert receive(stream, 100) == b"last words"
         assert stream.receive(PATIENCE) == b""
         assert stream.receive(PATIENCE) == b""
-
-
-def break_off(tls: ssl.SSLSocket, last: bytes, *, reset: bool) -> None:
-    """Say something, then bytes that are no TLS."""
-    tls.sendall(b"good words")
-    plain = socket.socket(fileno=tls.detach())
-    plain.sendall(last)
-    if reset:
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    else:
-        plain.settimeout(PATIENCE)
-        with contextlib.suppress(OSError):
-            while plain.recv(1_000):
-                pass
-    plain.close()
 
 
 def test_what_is_no_tls_breaks_the_stream_behind_what_was() -> None:

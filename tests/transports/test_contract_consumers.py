@@ -80,7 +80,7 @@ async def test_latest_by_keeps_one_of_each_key(adapter: Adapter) -> None:
 
 @case
 async def test_wait_holds_the_server_back_loses_nothing_and_keeps_pinging(adapter: Adapter) -> None:
-    count = 3_000
+    count = 6_000  # more than the system's buffers hold
     with LoopbackExchange(send_buffer=16_384) as server:
         config = where(server, ping_interval=PINGING, server_timeout=0.15)
         async with adapter.connect(config, session=None, feed_capacity=10, overload="wait") as exchange:

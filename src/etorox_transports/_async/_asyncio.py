@@ -1,7 +1,7 @@
 """`AsyncioStream`: a TCP stream of asyncio (or uvloop) as an `AsyncByteStream`, without anyio's between.
 
-Anyio's socket stream stops the transport from reading whenever nobody asks, which costs two calls of the system for
-each read. Here it reads on until much waits. This knows asyncio's transports, and nothing of what is sent on them.
+Anyio's socket stream stops the transport from reading around each read, which costs two calls of the system. Here it
+reads on until something comes that nobody waits for. This knows asyncio's transports, and nothing of what they carry.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import errno
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, final
 
@@ -21,8 +20,6 @@ from etorox_transports._async._backend import READ_SIZE
 
 __all__ = ["AsyncioStream", "open_tcp"]
 
-# What waits for its reader before the socket is no longer read, in bytes. One read of the loop may bring more.
-_ENOUGH = 65_536
 # How long an address has before the next one is tried as well, in seconds (RFC 8305, section 5).
 _HAPPY_EYEBALLS_DELAY = 0.25
 
@@ -48,8 +45,7 @@ class AsyncioStream(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._buffer = _THREAD.buffer
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
+        self._waiting = b""
         self._is_paused = False
         self._has_ended = False
         self._error: Exception | None = None
@@ -78,12 +74,12 @@ class AsyncioStream(asyncio.BufferedProtocol):
                 self._hear = None
                 _wake(self._something, has_enough=True)
             return
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        _wake(self._something)
-        if self._waiting_bytes >= _ENOUGH and not self._is_paused:
+        self._waiting += data
+        if self._something is None or self._something.done():
             self._is_paused = True
             self._transport.pause_reading()
+        else:
+            _wake(self._something)
 
     def eof_received(self) -> bool:
         """The peer sends no more, and may still read."""
@@ -160,12 +156,8 @@ class AsyncioStream(asyncio.BufferedProtocol):
             self._something = None
 
     def _take(self, max_bytes: int) -> bytes:
-        data = self._waiting.popleft()
-        if len(data) > max_bytes:
-            self._waiting.appendleft(data[max_bytes:])
-            data = data[:max_bytes]
-        self._waiting_bytes -= len(data)
-        if self._is_paused and self._waiting_bytes < _ENOUGH:
+        data, self._waiting = self._waiting[:max_bytes], self._waiting[max_bytes:]
+        if self._is_paused and not self._waiting:
             self._is_paused = False
             self._transport.resume_reading()
         return data

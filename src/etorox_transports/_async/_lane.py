@@ -1,6 +1,7 @@
 """`Lane`: one connection, from its first `Dial` to its end: a task that reads and a task that writes.
 
-The reader opens the streams that the machine asks for, and is the only one that reads. The writer is the only one that
+The reader opens the streams that the machine asks for, and is the only one that reads; where the event loop can call us
+with what comes, it only waits for something else to do. The writer is the only one that
 sends, and keeps the machine's deadline. So a task of the application never sends: its commands queue bytes and wake the
 writer, and cancelling it cannot tear a message. Neither task raises.
 
@@ -203,6 +204,8 @@ class Lane(Generic[MachineT]):
 
     def _hear(self, data: bytes) -> bool:
         """Tell the machine; whether there is nothing to do but to hear more. Perhaps not in the reader's task."""
+        if self._dial is not None or self.has_ended:
+            return False  # the reader has been interrupted, and did not run yet
         try:
             self._tell(data)
         except Exception as error:  # noqa: BLE001 - a fault of ours; the reader raises it

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
-from contract import ASYNC_ADAPTERS, QUICK, Adapter, case, where
+from contract import ASYNC_ADAPTERS, CREDENTIALS, QUICK, Adapter, case, where
+from etorox_proto import Gap
+from etorox_transports.anyio import connect
+from loopback import Client
 from loopback_exchange import LoopbackExchange, number_of
 from loopback_hub import Calculator
 
@@ -135,3 +139,35 @@ async def test_cancelled_calls_tear_nothing(async_adapter: Adapter) -> None:
                     await task
                 assert await hub.invoke("add", attempt) == attempt
         assert len(server.hubs) == 1
+
+
+@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
+def test_asking_for_the_time_and_connecting_again_need_nothing_of_anyio_around(library: str) -> None:
+    """On a loop alone nobody has told anyio which library it is, and bytes are heard outside of tasks."""
+    new_event_loop = pytest.importorskip(library).new_event_loop
+    asked = 0
+
+    async def wall_time() -> float:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        return time.time()
+
+    def judge(_client: Client, _argument: dict[str, Any]) -> dict[str, Any]:
+        return {"status": "success"} if asked else {"status": "failure", "message": "timestamp"}
+
+    async def main() -> None:
+        async with connect(where(server), CREDENTIALS, session=QUICK, time_source=wall_time) as exchange:
+            assert exchange.session.attempts == 2
+            feed = exchange.subscribe(["btcusd"])
+            server.every(0.001, server.publish_here)
+            await feed.next(5.0)
+            server.cut()
+            while not isinstance(await feed.next(5.0), Gap):
+                pass
+            await feed.next(5.0)
+
+    with LoopbackExchange() as server, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        server.judge_setup = judge
+        runner.run(main())
+    assert asked == 1

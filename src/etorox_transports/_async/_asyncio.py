@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import socket
 import threading
@@ -17,6 +18,12 @@ from typing import Any, final
 import anyio
 
 from etorox_transports._async._backend import READ_SIZE
+
+try:
+    # Anyio asks it which library is running, to start a task for example. It knows that in tasks only, unless it is told.
+    from sniffio import current_async_library_cvar as _library
+except ImportError:  # then anyio knows by itself
+    _library = None  # type: ignore[assignment]
 
 __all__ = ["AsyncioStream", "open_tcp"]
 
@@ -45,6 +52,9 @@ class AsyncioStream(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._buffer = _THREAD.buffer
+        self._context = contextvars.copy_context()
+        if _library is not None:
+            self._context.run(_library.set, "asyncio")
         self._waiting = b""
         self._is_paused = False
         self._has_ended = False
@@ -70,7 +80,7 @@ class AsyncioStream(asyncio.BufferedProtocol):
         """Bytes came."""
         data = bytes(self._buffer[:nbytes])
         if self._hear is not None:
-            if not self._hear(data):
+            if not self._context.run(self._hear, data):
                 self._hear = None
                 _wake(self._something, has_enough=True)
             return

@@ -1,4 +1,4 @@
-"""`AsyncioStream`: a TCP stream of asyncio (or uvloop) as an `AsyncByteStream`, without anyio's between.
+"""`AsyncioStream`, a TCP stream of asyncio (or uvloop) as an `AsyncByteStream`, and `AsyncioEvent`, both without anyio.
 
 Anyio's socket stream stops the transport from reading around each read, which costs two calls of the system. Here it
 reads on until something comes that nobody waits for. This knows asyncio's transports, and nothing of what they carry.
@@ -20,12 +20,12 @@ import anyio
 from etorox_transports._async._backend import READ_SIZE
 
 try:
-    # Anyio asks it which library is running, to start a task for example. It knows that in tasks only, unless it is told.
+    # Anyio asks it which library is running, to start a task for example; outside of tasks it has to be told.
     from sniffio import current_async_library_cvar as _library
 except ImportError:  # then anyio knows by itself
     _library = None  # type: ignore[assignment]
 
-__all__ = ["AsyncioStream", "open_tcp"]
+__all__ = ["AsyncioEvent", "AsyncioStream", "open_tcp"]
 
 # How long an address has before the next one is tried as well, in seconds (RFC 8305, section 5).
 _HAPPY_EYEBALLS_DELAY = 0.25

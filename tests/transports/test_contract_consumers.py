@@ -79,6 +79,19 @@ async def test_latest_by_keeps_one_of_each_key(adapter: Adapter) -> None:
 
 
 @case
+async def test_a_flood_does_not_run_over_a_consumer_that_only_takes(adapter: Adapter) -> None:
+    """However many reads an event loop does in a row."""
+    count = 20_000
+    with LoopbackExchange() as server:
+        async with adapter.connect(where(server), feed_capacity=2_000) as exchange:
+            feed = exchange.subscribe(["btcusd"])
+            await adapter.until(lambda: server.streams, server)
+            server.publish(count=count)
+            assert numbers(await first(feed, count)) == list(range(1, count + 1))
+            assert feed.dropped == 0
+
+
+@case
 async def test_wait_holds_the_server_back_loses_nothing_and_keeps_pinging(adapter: Adapter) -> None:
     count = 6_000  # more than the system's buffers hold
     with LoopbackExchange(send_buffer=16_384) as server:

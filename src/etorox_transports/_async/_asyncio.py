@@ -60,7 +60,7 @@ class AsyncioStream(asyncio.BufferedProtocol):
         self._has_ended = False
         self._error: Exception | None = None
         self._hear: Callable[[bytes], bool] | None = None
-        self._something: asyncio.Future[bool] | None = None  # for who reads; whether `hear` has had enough
+        self._something: asyncio.Future[bool] | None = None  # for who reads; whether it has heard enough
         self._room: asyncio.Future[bool] | None = None  # for who sends
         self._is_full = False
 
@@ -80,7 +80,8 @@ class AsyncioStream(asyncio.BufferedProtocol):
         """Bytes came."""
         data = bytes(self._buffer[:nbytes])
         if self._hear is not None:
-            if not self._context.run(self._hear, data):
+            # If the buffer was full there is more, and uvloop would read it all before any task runs.
+            if not self._context.run(self._hear, data) or nbytes == READ_SIZE:
                 self._hear = None
                 _wake(self._something, has_enough=True)
             return

@@ -64,7 +64,7 @@ class HeardStream(Protocol):
     """An `AsyncByteStream` that can call a function with what comes, before any task runs."""
 
     async def receive_each(self, hear: Callable[[bytes], bool], /) -> None:
-        """Call `hear` with all that comes, until it says that it has had enough; with `b""` at the end, as the last.
+        """Call `hear` with what comes, until it has had enough or others must run; with `b""` at the end, as the last.
 
         It must not raise, and may be called outside of any task. Raises what `receive_some` would.
         """

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import math
 import socket
 import threading
 from collections.abc import Callable
@@ -52,6 +53,8 @@ class AsyncioStream(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._buffer = _THREAD.buffer
+        # asyncio reads once a turn. uvloop reads on before any task runs, as long as the buffer becomes full.
+        self._too_much = math.inf if isinstance(self._loop, asyncio.BaseEventLoop) else READ_SIZE
         self._context = contextvars.copy_context()
         if _library is not None:
             self._context.run(_library.set, "asyncio")
@@ -80,8 +83,7 @@ class AsyncioStream(asyncio.BufferedProtocol):
         """Bytes came."""
         data = bytes(self._buffer[:nbytes])
         if self._hear is not None:
-            # If the buffer was full there is more, and uvloop would read it all before any task runs.
-            if not self._context.run(self._hear, data) or nbytes == READ_SIZE:
+            if not self._context.run(self._hear, data) or nbytes == self._too_much:
                 self._hear = None
                 _wake(self._something, has_enough=True)
             return

@@ -36,7 +36,7 @@ __all__ = [
 
 # As much as is read at a time, in bytes: hundreds of events. From 128 KiB on the C library has the system map and unmap
 # memory for each read, which takes longer than all that is done with a small message.
-READ_SIZE = 126_976
+READ_SIZE = 98_304
 
 
 class AsyncByteStream(Protocol):

@@ -245,3 +245,44 @@ def test_without_hypothesis_the_kit_works_and_the_rest_says_what_to_install(modu
     assert done.stderr.splitlines()[-1] == (
         f"ModuleNotFoundError: {module} needs Hypothesis: pip install 'etorox-proto[testing]'"
     )
+
+
+LEAN = f"""
+import sys
+import {CORE}
+from {SIGNALR} import HubConfig, HubConnection
+print(*sys.modules)
+"""
+NOT_FOR_A_CLIENT_AT_REST = {
+    *("cryptography", "wsproto", "hashlib", "ssl", "socket", "logging", "threading"),
+    *(f"{SIGNALR}._server", f"{SIGNALR}._reception", f"{SIGNALR}._websocket", f"{SIGNALR}._deflate"),
+}
+
+
+def test_the_core_is_imported_without_what_only_a_connection_or_a_server_needs() -> None:
+    loaded = set(_run(LEAN).split())
+    assert f"{SIGNALR}._client" in loaded
+    assert not loaded & NOT_FOR_A_CLIENT_AT_REST
+
+
+def test_what_is_imported_late_is_listed_and_found_like_everything_else() -> None:
+    program = f"""
+import {SIGNALR} as signalr
+assert "ServerConnection" in dir(signalr)
+try:
+    signalr.Servers
+except AttributeError as error:
+    print(error)
+from {SIGNALR} import *
+print(ServerConnection is signalr.ServerConnection, ServerConnection.__name__)
+"""
+    assert _run(program).splitlines() == [f"module '{SIGNALR}' has no attribute 'Servers'", "True ServerConnection"]
+
+
+def _run(program: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -14,7 +14,6 @@ Sources: the exchange's streaming documentation, authentication; RFC 8018 (encry
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +72,8 @@ class PublicKey:
     __slots__ = ("_key", "bits", "fingerprint", "pem")
 
     def __init__(self, key: RSAPublicKey) -> None:
+        import hashlib
+
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         info = PublicFormat.SubjectPublicKeyInfo

@@ -7,6 +7,8 @@ frame, `JsonCodec` and `MessagePackCodec` read and write hub messages, `parse_ne
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from etorox_proto.signalr._call import Call, ItemReader, Upload
 from etorox_proto.signalr._client import HubConnection
 from etorox_proto.signalr._config import HubConfig, Limits, ServerConfig, check_seconds
@@ -74,10 +76,12 @@ from etorox_proto.signalr._messages import (
 from etorox_proto.signalr._negotiation import AvailableTransport, NegotiateResponse, parse_negotiate_response
 from etorox_proto.signalr._request import ClientRequest, Redirect
 from etorox_proto.signalr._retries import DEFAULT_DELAYS, Retries
-from etorox_proto.signalr._server import ServerConnection
 from etorox_proto.signalr._state import TRANSITIONS, State
 from etorox_proto.signalr._tokens import ConnectionTokens
 from etorox_proto.signalr._url import Endpoint, parse_endpoint
+
+if TYPE_CHECKING:
+    from etorox_proto.signalr._server import ServerConnection
 
 __all__ = [
     "AccessTokenFailed",
@@ -158,3 +162,18 @@ __all__ = [
     "parse_handshake_response",
     "parse_negotiate_response",
 ]
+
+
+# A client does not pay for the server's side: it is imported when somebody asks for it (PEP 562).
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name != "ServerConnection":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from etorox_proto.signalr._server import ServerConnection
+
+        globals()[name] = ServerConnection
+        return ServerConnection
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -37,6 +37,7 @@ from etorox_proto.signalr._events import (
     ItemsByTurns,
     ItemsReceived,
 )
+from etorox_proto.signalr._frame_events import CloseReceived, Opened
 from etorox_proto.signalr._hub_commands import HubCommands
 from etorox_proto.signalr._json import encode_handshake_request, parse_handshake_response
 from etorox_proto.signalr._messages import (
@@ -56,7 +57,6 @@ from etorox_proto.signalr._opening import Opening
 from etorox_proto.signalr._replay import Replay
 from etorox_proto.signalr._shortcut import Shortcut
 from etorox_proto.signalr._state import State, Timer
-from etorox_proto.signalr._websocket import CloseReceived, Opened
 
 __all__ = ["HubConnection"]
 

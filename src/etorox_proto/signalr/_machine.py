@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from etorox_proto.signalr._codec import Codec
 from etorox_proto.signalr._config import HubConfig, ServerConfig
@@ -27,7 +27,9 @@ from etorox_proto.signalr._messages import Ack, Close, Counted, HubMessage, Ping
 from etorox_proto.signalr._messages import Sequence as SequenceMessage
 from etorox_proto.signalr._replay import Replay
 from etorox_proto.signalr._state import Lifecycle, State, Timer, TimerTable
-from etorox_proto.signalr._websocket import WebSocket
+
+if TYPE_CHECKING:
+    from etorox_proto.signalr._websocket import WebSocket
 
 __all__ = ["Machine"]
 

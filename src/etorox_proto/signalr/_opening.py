@@ -9,13 +9,17 @@ Source: SignalR specification, sections 3 to 6.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from etorox_proto.signalr._config import HubConfig, check_secure
 from etorox_proto.signalr._errors import AccessTokenFailed, LocalProtocolError, NegotiationFailed
 from etorox_proto.signalr._events import Dial
 from etorox_proto.signalr._http import HttpExchange, check_headers
 from etorox_proto.signalr._negotiation import MAX_REDIRECTS, read_negotiation
 from etorox_proto.signalr._url import parse_endpoint
-from etorox_proto.signalr._websocket import WebSocket
+
+if TYPE_CHECKING:
+    from etorox_proto.signalr._websocket import WebSocket
 
 __all__ = ["Opening"]
 
@@ -103,6 +107,9 @@ class Opening:
         Raises:
             AccessTokenFailed: negotiation was skipped, and there is no token to be had.
         """
+        # Here and not above: importing wsproto takes its time, and only a program that connects needs it.
+        from etorox_proto.signalr._websocket import WebSocket
+
         if self._config.skip_negotiation:
             self._ask_for_token()
         limits, in_query = self._config.limits, self._config.access_token_in_query

@@ -25,6 +25,7 @@ from etorox_proto.signalr._errors import (
     TimedOut,
 )
 from etorox_proto.signalr._events import Connected, Detached, Resumed
+from etorox_proto.signalr._frame_events import CloseReceived
 from etorox_proto.signalr._json import (
     JsonCodec,
     encode_handshake_response,
@@ -51,7 +52,7 @@ from etorox_proto.signalr._request import ClientRequest
 from etorox_proto.signalr._server_commands import ServerCommands
 from etorox_proto.signalr._state import State, Timer
 from etorox_proto.signalr._tokens import ConnectionTokens
-from etorox_proto.signalr._websocket import CloseReceived, WebSocket
+from etorox_proto.signalr._websocket import WebSocket
 
 __all__ = ["ServerConnection"]
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-import msgspec
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import (
@@ -34,30 +33,15 @@ from wsproto.utilities import RemoteProtocolError as WsRemoteError
 
 from etorox_proto.signalr._deflate import PerMessageDeflate
 from etorox_proto.signalr._errors import LimitExceeded, RemoteProtocolError, UpgradeFailed
+from etorox_proto.signalr._frame_events import CloseReceived, Opened
 from etorox_proto.signalr._frames import Bounds, is_begun, read_frame
 from etorox_proto.signalr._http import HeadGate, HttpRequest
 
-__all__ = ["CloseReceived", "Opened", "WebSocket"]
+__all__ = ["WebSocket"]
 
 # How many common frames are read before somebody looks at what is in them.
 _AT_ONCE = 16
 NORMAL, NOT_UTF8, TOO_BIG = 1000, 1007, 1009
-
-
-class Opened(msgspec.Struct, frozen=True):
-    """The upgrade succeeded; messages may follow."""
-
-
-class CloseReceived(msgspec.Struct, frozen=True):
-    """The peer sent its close frame; `close` answers it. Nothing follows.
-
-    Attributes:
-        code: 1005 if it gave none.
-        reason: its text, often empty.
-    """
-
-    code: int
-    reason: str
 
 
 class WebSocket:

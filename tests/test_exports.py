@@ -276,6 +276,7 @@ EXPORTS = {
         "DialFailed",
         "FeedOverflow",
         "LatestBy",
+        "NewConnection",
         "Overload",
         "ServeLimits",
         "UploadFailed",

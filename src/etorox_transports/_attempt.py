@@ -9,11 +9,21 @@ import random
 import ssl
 import time
 import uuid
+from typing import Protocol
 
 from etorox_proto import Credentials, Dial, ExchangeConfig, ExchangeConnection, Session, SessionConfig
+from etorox_proto.signalr import HubConfig, HubConnection
 from etorox_transports._errors import DialFailed
 
-__all__ = ["dial_failed", "new_exchange_connection", "new_session", "new_tls_context"]
+__all__ = ["NewConnection", "dial_failed", "new_exchange_connection", "new_session", "new_tls_context"]
+
+
+class NewConnection(Protocol):
+    """Makes the machine of a connection to a hub: `HubConnection`, a class derived from it, or a function."""
+
+    def __call__(self, config: HubConfig, /, *, now: float) -> HubConnection:
+        """Make one, at this time of the clock that will drive it, in seconds."""
+        ...
 
 
 def new_exchange_connection(

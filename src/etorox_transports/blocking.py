@@ -19,7 +19,7 @@ from functools import partial
 
 from etorox_proto import Credentials, ExchangeConfig, SessionConfig
 from etorox_proto.signalr import HubConfig, HubConnection, ServerConfig
-from etorox_transports._attempt import new_session
+from etorox_transports._attempt import NewConnection, new_session
 from etorox_transports._blocking._connection import Connection, ConnectionEvent
 from etorox_transports._blocking._exchange import Exchange
 from etorox_transports._blocking._feed import Events, Feed, OtherFeedFull
@@ -106,6 +106,7 @@ def connect_hub(
     open: Opener | None = None,
     feed_capacity: int = 10_000,
     overload: Overload = "fail",
+    new_connection: NewConnection = HubConnection,
 ) -> Hub:
     """Connect to any SignalR hub; returns once the handshake is done. It is one attempt, and is not made again.
 
@@ -115,6 +116,7 @@ def connect_hub(
         open: as for `connect`.
         feed_capacity: how many items may wait in a stream that is not being read.
         overload: what happens to more.
+        new_connection: makes the machine, for one that counts, logs or checks what it is told.
 
     Raises:
         LocalProtocolError: the configuration cannot be used.
@@ -124,7 +126,7 @@ def connect_hub(
     if isinstance(config, str):
         config = HubConfig(url=config)
     return Hub(
-        HubConnection(config, now=time.monotonic()),
+        new_connection(config, now=time.monotonic()),
         open or partial(open_socket, ssl_context=ssl_context),
         capacity=feed_capacity,
         overload=overload,

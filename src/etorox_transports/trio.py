@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from etorox_proto import Credentials, Dial, ExchangeConfig, SessionConfig
-from etorox_proto.signalr import HubConfig, ServerConfig
+from etorox_proto.signalr import HubConfig, HubConnection, ServerConfig
 from etorox_transports._async._backend import AsyncByteStream, AsyncOpener, Event, Scope
 from etorox_transports._async._client import AsyncHandler
 from etorox_transports._async._connection import Connection, IncomingCall
@@ -29,7 +29,7 @@ from etorox_transports._async._listening import Acceptor
 from etorox_transports._async._server import Server
 from etorox_transports._async._session import AsyncTimeSource
 from etorox_transports._async._tls import secured
-from etorox_transports._attempt import new_tls_context
+from etorox_transports._attempt import NewConnection, new_tls_context
 from etorox_transports._queue import Overload
 from etorox_transports._serving import ServeLimits
 
@@ -104,6 +104,7 @@ def connect_hub(
     open: AsyncOpener | None = None,  # noqa: A002 - its name in every adapter
     feed_capacity: int = 10_000,
     overload: Overload = "fail",
+    new_connection: NewConnection = HubConnection,
 ) -> Hub:
     """Connect to any SignalR hub; to be entered with `async with`, which takes until the handshake is done.
 
@@ -113,6 +114,7 @@ def connect_hub(
         open: as for `connect`.
         feed_capacity: how many items may wait in a stream that is not being read.
         overload: what happens to more.
+        new_connection: makes the machine, for one that counts, logs or checks what it is told.
 
     Raises:
         LocalProtocolError: the configuration cannot be used.
@@ -126,6 +128,7 @@ def connect_hub(
         open_stream=open or backend.open_stream,
         feed_capacity=feed_capacity,
         overload=overload,
+        new_connection=new_connection,
     )
 
 

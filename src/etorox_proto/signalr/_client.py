@@ -14,7 +14,7 @@ import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, assert_never, final
+from typing import Any, assert_never
 
 import msgspec
 
@@ -64,7 +64,6 @@ __all__ = ["HubConnection"]
 NO_RESULT = "Client didn't provide a result."
 
 
-@final
 class HubConnection(HubCommands):
     """One connection to a hub, as a pure state machine.
 

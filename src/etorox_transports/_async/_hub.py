@@ -17,6 +17,7 @@ from etorox_transports._async._backend import AsyncOpener, Backend
 from etorox_transports._async._feed import Feed
 from etorox_transports._async._hub_driver import HubDriver
 from etorox_transports._async._uploads import Items
+from etorox_transports._attempt import NewConnection
 from etorox_transports._queue import Overload, new_queue
 
 __all__ = ["Hub", "new_hub"]
@@ -179,8 +180,15 @@ class Hub:
 
 
 def new_hub(
-    backend: Backend, config: HubConfig | str, *, open_stream: AsyncOpener, feed_capacity: int, overload: Overload
+    backend: Backend,
+    config: HubConfig | str,
+    *,
+    open_stream: AsyncOpener,
+    feed_capacity: int,
+    overload: Overload,
+    new_connection: NewConnection,
 ) -> Hub:
     """What `connect_hub` of an adapter returns; see there."""
     where = HubConfig(url=config) if isinstance(config, str) else config
-    return Hub(HubDriver(backend, open_stream, where), feed_capacity=feed_capacity, overload=overload)
+    driver = HubDriver(backend, open_stream, where, new_connection)
+    return Hub(driver, feed_capacity=feed_capacity, overload=overload)

@@ -26,6 +26,7 @@ from etorox_transports._async._driver import Driver, not_entered
 from etorox_transports._async._feed import Feed, Inbox
 from etorox_transports._async._lane import Lane, wait_until
 from etorox_transports._async._uploads import Items, Producers
+from etorox_transports._attempt import NewConnection
 from etorox_transports._queue import Overload
 
 __all__ = ["HubDriver"]
@@ -42,15 +43,18 @@ class HubDriver(Driver):
         backend: the library.
         open_stream: opens byte streams.
         config: where the hub is.
+        new_connection: makes the machine.
 
     Attributes:
         invocations: where the hub's calls to this client wait.
     """
 
-    def __init__(self, backend: Backend, open_stream: AsyncOpener, config: HubConfig) -> None:
+    def __init__(
+        self, backend: Backend, open_stream: AsyncOpener, config: HubConfig, new_connection: NewConnection
+    ) -> None:
         super().__init__(backend, close_timeout=config.close_timeout, wait=True)
         self._open_stream = open_stream
-        self._config = config
+        self._new_connection = partial(new_connection, config)
         self._connection: HubConnection | None = None
         self._lane: Lane[HubConnection] | None = None
         self._producers: Producers | None = None
@@ -179,7 +183,7 @@ class HubDriver(Driver):
     # -------------------------------------------------------------------------------------------------- the driver
 
     def _begin(self) -> None:
-        self._connection = HubConnection(self._config, now=self._backend.now())
+        self._connection = self._new_connection(now=self._backend.now())
         self._lane = Lane(self._connection, self.settle, self.consumers, self._open_stream)
         self._producers = Producers(self._backend, self._lane, self.settle, self._room_or_end)
         self.settle()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import math
 import os
 import shlex
@@ -227,57 +225,9 @@ def _write_private(path: Path, text: str) -> None:
 
 def _make_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
     """A server's TLS under an authority that exists for this run only; its certificate is written to a file."""
-    from cryptography import x509  # noqa: PLC0415 - heavy, and only for --tls
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from etorox_transports._authority import Authority, new_server_context  # noqa: PLC0415 - heavy, and only for --tls
 
-    now = datetime.datetime.now(datetime.UTC)
-
-    def certify(
-        name: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey, *, authority: bool
-    ) -> x509.Certificate:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=7))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-        )
-        if authority:
-            usage = x509.KeyUsage(
-                digital_signature=True,
-                key_cert_sign=True,
-                crl_sign=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                encipher_only=False,
-                decipher_only=False,
-            )
-            builder = builder.add_extension(usage, critical=True)
-        else:
-            names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-            purpose = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH])
-            builder = builder.add_extension(purpose, critical=False)
-        return builder.sign(signer, hashes.SHA256())
-
-    root_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name, leaf_name = "etorox simulator authority", "etorox simulator"
-    root = certify(root_name, root_key, root_name, root_key, authority=True)
-    leaf = certify(leaf_name, leaf_key, root_name, root_key, authority=False)
-    authority_file, chain_file = folder / "authority.pem", folder / "server.pem"
-    authority_file.write_bytes(root.public_bytes(serialization.Encoding.PEM))
-    private = leaf_key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    _write_private(chain_file, private.decode() + leaf.public_bytes(serialization.Encoding.PEM).decode())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain_file)
+    authority, authority_file = Authority("etorox simulator authority"), folder / "authority.pem"
+    authority_file.write_bytes(authority.certificate)
+    context = new_server_context(authority.issue(["localhost", "127.0.0.1"]))
     return context, authority_file

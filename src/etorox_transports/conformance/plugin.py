@@ -1,0 +1,45 @@
+"""The cases for pytest: `pytest_plugins = ["etorox_transports.conformance.plugin"]` in a test module or conftest.
+
+A test that has the fixtures `transport`, which is yours, and `conformance_case` becomes one test for each case; the
+score card is printed at the end. Nothing is loaded in projects that do not ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from etorox_transports.conformance import CASES, Report, Result, Transport, run_case
+
+__all__ = ["conformance_case"]
+
+_RESULTS = pytest.StashKey[dict[str, list[Result]]]()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each case."""
+    if "conformance_case" in metafunc.fixturenames:
+        metafunc.parametrize("conformance_case", CASES, ids=repr, indirect=True)
+
+
+@pytest.fixture
+def conformance_case(request: pytest.FixtureRequest) -> Callable[[Transport], None]:
+    """A function of a `Transport` that runs one case against it, and fails or skips the test."""
+
+    def check(transport: Transport) -> None:
+        result = run_case(transport, request.param)
+        request.config.stash.setdefault(_RESULTS, {}).setdefault(transport.name, []).append(result)
+        if result.outcome == "not offered":
+            pytest.skip("the transport has no tasks")
+        if result.outcome == "failed":
+            pytest.fail(f"{result.case.name}: {result.reason}\ndemanded: {result.case.demand}\n\n{result.details}", pytrace=False)
+
+    return check
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the score cards."""
+    for name, results in config.stash.get(_RESULTS, {}).items():
+        terminalreporter.section("score card")
+        terminalreporter.write_line(str(Report(name, tuple(results))))

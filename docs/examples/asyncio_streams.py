@@ -58,6 +58,7 @@ class StreamsConnection(Generic[MachineT]):
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._is_paused = False
+        self._read_until = -math.inf  # what had come by then has been told
         self._broken: Exception | None = None
 
     # ------------------------------------------------------------------------------------------ for the application
@@ -126,6 +127,9 @@ class StreamsConnection(Generic[MachineT]):
 
     async def _wait(self) -> None:
         """Wait for something to happen until the deadline, and tell the machine what it was."""
+        if self.machine.deadline <= self._read_until:  # also if there is always more to read
+            self.machine.handle_timeout(self._read_until)
+            return
         self._read_on()
         due = min(self.machine.deadline, self._send_by)
         with contextlib.suppress(TimeoutError):
@@ -139,12 +143,11 @@ class StreamsConnection(Generic[MachineT]):
                 await asyncio.sleep(0)
         if self._opening is not None and self._opening.done():
             await self._opened()
-        if self._reading is not None and self._reading.done():
+        elif self._reading is not None and self._reading.done():
             await self._receive()
-        if self._send_by <= now:
+        elif self._send_by <= now:
             await self._ended(TimeoutError("the peer does not read"))
-        if self.machine.deadline <= now:
-            self.machine.handle_timeout(now)
+        self._read_until = now
 
     def _start(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -173,7 +176,8 @@ class StreamsConnection(Generic[MachineT]):
         except OSError as error:
             await self._ended(error)
         else:
-            self._writer.transport.set_write_buffer_limits(0)  # `drain` is to wait until all of it is sent
+            # `drain` is to wait until all of it is sent. With TLS a limit of 0 would have it wait for more than that.
+            self._writer.transport.set_write_buffer_limits(high=1, low=0)
             self.machine.stream_opened(self._now())
 
     def _read_on(self) -> None:

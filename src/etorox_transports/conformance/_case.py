@@ -1,6 +1,6 @@
 """`Case` and `Stage`: what a case is, and what it has at hand.
 
-A case is an async function of a `Stage` with a name, the demand in its first line, and a time limit. It fails by raising.
+A case is an async function of a `Stage` with a name, the demand in its docstring, and a time limit. It fails by raising.
 """
 
 from __future__ import annotations
@@ -77,6 +77,14 @@ class Stage:
             received.append(message[1][0])
         return received
 
+    async def expect(self, connection: Connection, wanted: list[Any]) -> None:
+        """Receive these, as `receive` gives them."""
+        for place, each in enumerate(wanted):
+            (got,) = await self.receive(connection)
+            assert got == each, (
+                f"expected {str(each)[:100]!r} as message {place + 1} of {len(wanted)}, got {str(got)[:100]!r}"
+            )
+
 
 @final
 @dataclass(frozen=True)
@@ -128,8 +136,9 @@ def fails(what: str) -> Any:
         yield
     except AssertionError:
         raise
-    except Exception as error:  # noqa: BLE001 - the transport's own
-        assert str(error), f"expected {what} to be told in words, got a {type(error).__name__} without any"
+    except Exception as error:
+        if not str(error):
+            raise AssertionError(f"expected {what} to be told in words, got a bare {type(error).__name__}") from error
     else:
         raise AssertionError(f"expected {what} to be raised, nothing was")
 

@@ -39,7 +39,7 @@ async def one_byte_at_a_time(stage: Stage) -> None:
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
-        assert await stage.receive(connection) == ["é" * 20]
+        await stage.expect(connection, ["é" * 20])
 
 
 @case("bytes", limit=20.0)
@@ -54,7 +54,7 @@ async def upgrade_reply_cut_anywhere(stage: Stage) -> None:
 
     for at in range(1, 129, 4):
         async with stage.serving(functools.partial(script, at)) as server, stage.connect(server) as connection:
-            assert await stage.receive(connection) == [at]
+            await stage.expect(connection, [at])
 
 
 @case("bytes", limit=20.0)
@@ -67,9 +67,9 @@ async def handshake_reply_cut_anywhere(stage: Stage) -> None:
         _cut(frames({}, invocation("note", at)), at, peer)
         peer.until_end()
 
-    for at in range(1, len(frames({}, invocation("note", 10)))):
+    for at in range(1, len(frames({}, invocation("note", 10))), 2):
         async with stage.serving(functools.partial(script, at)) as server, stage.connect(server) as connection:
-            assert await stage.receive(connection) == [at]
+            await stage.expect(connection, [at])
 
 
 @case("bytes", limit=20.0)
@@ -85,7 +85,7 @@ async def messages_cut_anywhere(stage: Stage) -> None:
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
         for _ in range(1, len(data)):
-            assert await stage.receive(connection, 2) == ["one", "two" * 50]
+            await stage.expect(connection, ["one", "two" * 50])
 
 
 @case("bytes")
@@ -97,7 +97,7 @@ async def all_replies_in_one_piece(stage: Stage) -> None:
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
-        assert await stage.receive(connection, 50) == [*range(50)]
+        await stage.expect(connection, [*range(50)])
 
 
 @case("bytes")
@@ -108,13 +108,15 @@ async def many_messages_at_once(stage: Stage) -> None:
         peer.connect()
         for start in range(0, _MANY, 500):
             peer.say(*(invocation("note", number) for number in range(start, start + 500)))
-            assert peer.hear() == invocation("took", start)
+            peer.expect("took", start)
+        peer.note("all")
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
         for start in range(0, _MANY, 500):
-            assert await stage.receive(connection, 500) == [*range(start, start + 500)]
+            await stage.expect(connection, [*range(start, start + 500)])
             await connection.send("took", start)
+        await stage.expect(connection, ["all"])
 
 
 @case("bytes")
@@ -127,12 +129,12 @@ async def fragments_of_one_message(stage: Stage) -> None:
         peer.sock.sendall(websocket_frame(text[:7], 1, fin=False))
         peer.sock.sendall(websocket_frame(b"are you there", 9))
         peer.sock.sendall(websocket_frame(text[7:20], 0, fin=False) + websocket_frame(text[20:], 0))
-        assert peer.hear() == invocation("done")
+        peer.expect("done")
         assert peer.pongs == [b"are you there"], f"expected the ping to be answered, got the pongs {peer.pongs}"
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
-        assert await stage.receive(connection) == ["in three pieces"]
+        await stage.expect(connection, ["in three pieces"])
         await connection.send("done")
         await stage.loop.sleep(0.05)
 
@@ -148,7 +150,7 @@ async def large_message(stage: Stage) -> None:
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
-        assert await stage.receive(connection) == [text]
+        await stage.expect(connection, [text])
 
 
 @case("bytes")
@@ -168,13 +170,13 @@ async def sent_in_order(stage: Stage) -> None:
     async with stage.serving(script) as server, stage.connect(server) as connection:
         for number in range(1_000):
             await connection.send("take", number)
-        assert await stage.receive(connection) == ["all"]
+        await stage.expect(connection, ["all"])
     assert heard == [*range(1_000)], "expected what was sent in the order in which it was sent"
 
 
 @case("bytes", limit=15.0)
 async def both_directions_at_once(stage: Stage) -> None:
-    """Sending does not keep from reading: a server that sends while the client sends is read, and nobody waits for ever.
+    """Sending does not keep from reading: a server that sends while the client sends is read, and nobody hangs.
 
     Of what both have under way there is more than the system holds.
     """
@@ -182,7 +184,7 @@ async def both_directions_at_once(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("begin")
+        peer.expect("begin")
         for number in range(300):
             peer.note([number, text])
         heard = [message["arguments"][0] for message in (peer.hear() for _ in range(40)) if message is not None]
@@ -194,8 +196,8 @@ async def both_directions_at_once(stage: Stage) -> None:
         await connection.send("begin")
         for number in range(40):
             await connection.send("take", number, text)
-        assert await stage.receive(connection, 300) == [[number, text] for number in range(300)]
-        assert await stage.receive(connection) == ["all"]
+        await stage.expect(connection, [[number, text] for number in range(300)])
+        await stage.expect(connection, ["all"])
 
 
 @case("bytes")
@@ -217,7 +219,7 @@ async def server_that_reads_late(stage: Stage) -> None:
     async with stage.serving(script) as server, stage.connect(server) as connection:
         for number in range(40):
             await connection.send("take", number, text)
-        assert await stage.receive(connection) == ["all"]
+        await stage.expect(connection, ["all"])
     assert heard == [*range(40)], "expected what was sent in the order in which it was sent"
 
 
@@ -229,12 +231,12 @@ async def application_that_reads_late(stage: Stage) -> None:
         peer.connect()
         for number in range(500):
             peer.note(number, "x" * 2_000)
-        assert peer.hear() == invocation("done")
+        peer.expect("done")
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
         await stage.loop.sleep(0.4)
-        assert await stage.receive(connection, 500) == [*range(500)]
+        await stage.expect(connection, [*range(500)])
         await connection.send("done")
         await stage.loop.sleep(0.05)
 
@@ -246,7 +248,7 @@ async def commands_are_sent_at_once(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("now")
+        peer.expect("now")
         heard.append(time.monotonic())
         peer.until_end()
 
@@ -278,5 +280,5 @@ async def two_connections_side_by_side(stage: Stage) -> None:
     ):
         await second.send("say", "second")
         await first.send("say", "first")
-        assert await stage.receive(first) == ["first"]
-        assert await stage.receive(second) == ["second"]
+        await stage.expect(first, ["first"])
+        await stage.expect(second, ["second"])

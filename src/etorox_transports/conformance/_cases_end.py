@@ -24,7 +24,7 @@ async def close_says_goodbye(stage: Stage) -> None:
         heard.extend(peer.rest())
 
     async with stage.serving(script) as server, stage.connect(server, close_timeout=0.3) as connection:
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
         await connection.close()
     assert heard == [{"type": 7}], f"expected a SignalR Close, got {heard}"
     assert peers[0].has_closed, "expected a WebSocket close frame"
@@ -75,7 +75,7 @@ async def close_twice(stage: Stage) -> None:
         with takes(0.0, 0.2, "closing again"):
             await connection.close()
     assert heard == [{"type": 7}], f"expected one goodbye, got {heard}"
-    assert stage.machine.closed_taken == 1
+    assert stage.machine.closed_taken == 1, "expected `Closed` to be taken"
 
 
 @case("end")
@@ -85,9 +85,11 @@ async def close_after_the_server_left(stage: Stage) -> None:
     def script(peer: Peer) -> None:
         peer.connect()
         peer.note("here")
+        peer.expect("ready")
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
+        await connection.send("ready")
         await stage.loop.sleep(0.1)
         with takes(0.0, 0.5, "closing"):
             await connection.close()
@@ -100,11 +102,11 @@ async def close_after_a_reset(stage: Stage) -> None:
     def script(peer: Peer) -> None:
         peer.connect()
         peer.note("here")
-        assert peer.hear() == invocation("done")
+        peer.expect("done")
         peer.reset()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
         await connection.send("done")
         await stage.loop.sleep(0.1)
         with takes(0.0, 0.5, "closing"):
@@ -125,7 +127,7 @@ async def leaving_drops_the_stream(stage: Stage) -> None:
 
     async with stage.serving(script) as server:
         async with stage.connect(server, close_timeout=0.3) as connection:
-            assert await stage.receive(connection) == ["here"]
+            await stage.expect(connection, ["here"])
         await stage.loop.sleep(0.05)
     assert took, "expected the stream to be closed"
     assert took[0] < 1.5, f"expected the stream to be closed at once, it took {took[0]:.2f} s"
@@ -147,7 +149,7 @@ async def exception_of_the_application_gets_out(stage: Stage) -> None:
     async with stage.serving(script) as server:
         try:
             async with stage.connect(server, close_timeout=0.3) as connection:
-                assert await stage.receive(connection) == ["here"]
+                await stage.expect(connection, ["here"])
                 raise _Mine  # noqa: TRY301 - it is to get out of the context
         except _Mine:
             return
@@ -160,7 +162,7 @@ async def goodbye_of_the_server(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("ready")
+        peer.expect("ready")
         peer.say({"type": 7, "error": "closed for the night"})
         peer.until_end()
 
@@ -182,12 +184,14 @@ async def half_close(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
+        peer.expect("ready")
         peer.sock.shutdown(socket.SHUT_WR)
         began = time.monotonic()
         peer.ignore()
         took.append(time.monotonic() - began)
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
+        await connection.send("ready")
         with takes(0.0, 1.0, "the end of the stream to be told"), fails("the end of the stream"):
             await connection.receive()
         await stage.loop.sleep(0.2)
@@ -201,7 +205,7 @@ async def reset(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("done")
+        peer.expect("done")
         peer.reset()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
@@ -216,11 +220,13 @@ async def what_came_before_the_end_counts(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
+        peer.expect("ready")
         peer.sock.sendall(frames(*(invocation("note", number) for number in range(100))))
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
+        await connection.send("ready")
         await stage.loop.sleep(0.1)
-        assert await stage.receive(connection, 100) == [*range(100)]
+        await stage.expect(connection, [*range(100)])
         with fails("the end of the stream"):
             await connection.receive()
 
@@ -231,13 +237,13 @@ async def what_came_before_a_goodbye_counts(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("ready")
+        peer.expect("ready")
         peer.say(*(invocation("note", number) for number in range(100)), {"type": 7, "error": "enough"})
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
         await connection.send("ready")
-        assert await stage.receive(connection, 100) == [*range(100)]
+        await stage.expect(connection, [*range(100)])
         with fails("the server's goodbye"):
             await connection.receive()
 
@@ -248,7 +254,7 @@ async def end_is_raised_again(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("ready")
+        peer.expect("ready")
         peer.say({"type": 7, "error": "closed for the night"})
         peer.until_end()
 
@@ -271,7 +277,7 @@ async def command_after_the_end_is_refused(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("ready")
+        peer.expect("ready")
         peer.say({"type": 7, "error": "enough"})
         peer.until_end()
 
@@ -289,7 +295,7 @@ async def command_that_is_refused_reaches_its_caller(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("take", 2)
+        peer.expect("take", 2)
         peer.note("on")
         peer.until_end()
 
@@ -297,4 +303,4 @@ async def command_that_is_refused_reaches_its_caller(stage: Stage) -> None:
         with fails("an argument that cannot be sent"):
             await connection.send("take", object())
         await connection.send("take", 2)
-        assert await stage.receive(connection) == ["on"]
+        await stage.expect(connection, ["on"])

@@ -20,7 +20,7 @@ def _bursts(peer: Peer) -> None:
 async def drain_before_feed(stage: Stage) -> None:
     """After each input all events are taken before the next one, so that queues hold one read at most; law 1."""
     async with stage.serving(_bursts) as server, stage.connect(server, ping_interval=0.02) as connection:
-        assert await stage.receive(connection, 200) == [*range(200)]
+        await stage.expect(connection, [*range(200)])
     undrained = stage.machine.undrained
     assert not undrained, f"expected events to be taken until None after each input, {undrained} inputs came before"
 
@@ -37,7 +37,7 @@ async def streams_that_were_asked_for(stage: Stage) -> None:
         stage.serving(negotiate, _bursts) as server,
         stage.connect(server, skip_negotiation=False) as connection,
     ):
-        assert await stage.receive(connection, 200) == [*range(200)]
+        await stage.expect(connection, [*range(200)])
     machine = stage.machine
     assert (machine.dials, machine.opened) == (2, 2), f"{machine.dials} streams were wanted, {machine.opened} opened"
     assert not machine.unasked, "expected `stream_opened` only when a `Dial` has been taken"
@@ -49,7 +49,7 @@ async def end_of_a_stream_is_told_once(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("done")
+        peer.expect("done")
         peer.reset()
 
     async with stage.serving(script) as server, stage.connect(server) as connection:
@@ -70,6 +70,6 @@ async def closed_is_taken(stage: Stage) -> None:
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server, close_timeout=0.3) as connection:
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
         await connection.close()
     assert stage.machine.closed_taken == 1, "expected `Closed` to be taken"

@@ -96,13 +96,13 @@ async def while_receiving(stage: Stage) -> None:
 
             assert await stage.loop.cancelled_after(1, body), "expected `receive` to wait when nothing has come"
             await connection.send("next")
-            assert await stage.receive(connection) == [number]
+            await stage.expect(connection, [number])
 
 
 @case("cancel", needs_tasks=True)
 async def while_sending(stage: Stage) -> None:
     """Cancelling `send` tears no message: either all of it goes out or nothing; law 8."""
-    heard: list[object] = []
+    heard: list[int] = []
 
     def script(peer: Peer) -> None:
         peer.connect()
@@ -120,8 +120,8 @@ async def while_sending(stage: Stage) -> None:
 
             await stage.loop.cancelled_after(1, body)
         await connection.send("done")
-        assert await stage.receive(connection) == ["all"]
-    assert heard == sorted(set(heard), key=int), f"expected each message once at most and in order, got {heard}"
+        await stage.expect(connection, ["all"])
+    assert heard == sorted(set(heard)), f"expected each message once at most and in order, got {heard}"
 
 
 @case("cancel", limit=30.0, needs_tasks=True)
@@ -138,7 +138,7 @@ async def while_closing(stage: Stage) -> None:
             stage.serving(script) as server,
             stage.connect(server, close_timeout=0.1) as connection,
         ):
-            assert await stage.receive(connection) == ["here"]
+            await stage.expect(connection, ["here"])
             return await stage.loop.cancelled_after(steps, connection.close)
 
     await _cancel_at_each_wait(attempt)
@@ -149,7 +149,7 @@ async def ten_connections_one_after_the_other(stage: Stage) -> None:
     """Nothing is left of connections that ended well: no socket, task or thread."""
     for _ in range(10):
         async with stage.serving(_talk) as server, stage.connect(server, close_timeout=0.2) as connection:
-            assert await stage.receive(connection) == ["here"]
+            await stage.expect(connection, ["here"])
 
 
 @case("leak")
@@ -168,11 +168,11 @@ async def ten_connections_that_were_lost(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        peer.note("here")
+        peer.expect("ready")
         peer.reset()
 
     for _ in range(10):
         async with stage.serving(script) as server, stage.connect(server) as connection:
+            await connection.send("ready")
             with fails("a reset"):
-                await connection.receive()
                 await connection.receive()

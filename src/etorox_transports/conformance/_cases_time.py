@@ -10,7 +10,7 @@ import threading
 import time
 
 from etorox_transports.conformance._case import Stage, case, fails, takes
-from etorox_transports.conformance._peer import Peer, invocation
+from etorox_transports.conformance._peer import Peer
 
 __all__: list[str] = []
 
@@ -27,7 +27,7 @@ async def pings_while_nothing_happens(stage: Stage) -> None:
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server, ping_interval=0.1) as connection:
-        assert await stage.receive(connection) == ["enough"]
+        await stage.expect(connection, ["enough"])
 
 
 @case("time")
@@ -61,7 +61,7 @@ async def silence_ends_it(stage: Stage) -> None:
     async with stage.serving(script) as server:
         with fails("the silence of the server"):
             async with stage.connect(server, server_timeout=0.6, ping_interval=0.2) as connection:
-                assert await stage.receive(connection) == ["here"]
+                await stage.expect(connection, ["here"])
                 with takes(0.5, 0.6, "the silence of the server"):
                     await connection.receive()
     assert stage.machine.latest < 0.4, f"expected deadlines to be kept, one was missed by {stage.machine.latest:.2f} s"
@@ -83,7 +83,7 @@ async def signs_of_life_move_the_deadline(stage: Stage) -> None:
         stage.serving(script) as server,
         stage.connect(server, server_timeout=0.6, ping_interval=0.2) as connection,
     ):
-        assert await stage.receive(connection) == ["still here"]
+        await stage.expect(connection, ["still here"])
 
 
 @case("time")
@@ -106,9 +106,9 @@ async def application_that_is_away(stage: Stage) -> None:
         stage.serving(script) as server,
         stage.connect(server, server_timeout=0.5, ping_interval=0.2) as connection,
     ):
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
         threading.Event().wait(0.8)  # nothing else runs in this thread meanwhile, which is the point
-        assert await stage.receive(connection) == ["still here"]
+        await stage.expect(connection, ["still here"])
 
 
 @case("time")
@@ -123,7 +123,7 @@ async def silence_while_the_server_does_not_read(stage: Stage) -> None:
     async with stage.serving(script) as server:
         with fails("the silence of the server"):
             async with stage.connect(server, server_timeout=0.8, ping_interval=0.2) as connection:
-                assert await stage.receive(connection) == ["here"]
+                await stage.expect(connection, ["here"])
                 with takes(0.0, 1.2, "the silence of the server"):
                     for _ in range(15):
                         await connection.send("take", "x" * 60_000)
@@ -145,9 +145,9 @@ async def waiting_costs_nothing(stage: Stage) -> None:
 
     used: list[float] = []
     async with stage.serving(script) as server, stage.connect(server) as connection:
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
         before = stage.machine.inputs
-        assert await stage.receive(connection) == ["enough"]
+        await stage.expect(connection, ["enough"])
     inputs = stage.machine.inputs - before
     assert inputs < 30, f"expected nothing to be told to the machine while nothing happens, got {inputs} inputs"
     assert used[0] < 0.3, f"expected a wait of 0.6 s to take next to no processor time, it took {used[0]:.2f} s"
@@ -170,7 +170,7 @@ async def one_clock(stage: Stage) -> None:
         peer.until_end()
 
     async with stage.serving(script) as server, stage.connect(server, ping_interval=0.07) as connection:
-        assert await stage.receive(connection, 5) == [*range(5)]
+        await stage.expect(connection, [*range(5)])
     faults = stage.machine.clock_faults
     assert not faults, f"expected the time of one clock, got: {faults[0]}"
 
@@ -185,7 +185,7 @@ async def close_moves_the_deadline(stage: Stage) -> None:
         peer.ignore()
 
     async with stage.serving(script) as server, stage.connect(server, close_timeout=0.5) as connection:
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
         with takes(0.0, 1.7, "closing"):
             await connection.close()
 
@@ -196,7 +196,7 @@ async def nothing_is_due_after_the_end(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
-        assert peer.hear() == invocation("done")
+        peer.expect("done")
         peer.say({"type": 7})
 
     async with stage.serving(script) as server:

@@ -34,7 +34,7 @@ async def server_that_is_trusted(stage: Stage) -> None:
         stage.serving(_talk, ssl_context=certificate("127.0.0.1")) as server,
         stage.connect(server, trust=_trusted()) as connection,
     ):
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
 
 
 @case("tls")
@@ -47,7 +47,7 @@ async def name_is_sent(stage: Stage) -> None:
         stage.serving(_talk, ssl_context=context) as server,
         stage.connect(server.url("localhost"), trust=_trusted()) as connection,
     ):
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
     assert names == ["localhost"], f"expected the name localhost in SNI, got {names}"
 
 
@@ -96,9 +96,7 @@ async def handshake_that_stalls(stage: Stage) -> None:
     """The handshake of TLS belongs to `Dial`: it is bounded by the machine's deadline."""
     async with stage.serving(lambda peer: peer.ignore()) as server:
         with takes(0.6, 0.6, "the opening timeout"), fails("a handshake of TLS that stalls"):
-            async with stage.connect(
-                server.url().replace("http:", "https:"), trust=_trusted(), opening_timeout=0.6
-            ):
+            async with stage.connect(server.url().replace("http:", "https:"), trust=_trusted(), opening_timeout=0.6):
                 pass
 
 
@@ -115,7 +113,7 @@ async def many_messages_in_one_record(stage: Stage) -> None:
         stage.serving(script, ssl_context=certificate("127.0.0.1")) as server,
         stage.connect(server, trust=_trusted()) as connection,
     ):
-        assert await stage.receive(connection, 250) == [*range(250)]
+        await stage.expect(connection, [*range(250)])
 
 
 @case("tls")
@@ -126,7 +124,7 @@ async def large_messages_both_ways(stage: Stage) -> None:
     def script(peer: Peer) -> None:
         peer.connect()
         peer.note(text)
-        assert peer.hear() == invocation("take", text)
+        peer.expect("take", text)
         peer.note("all")
         peer.until_end()
 
@@ -134,9 +132,9 @@ async def large_messages_both_ways(stage: Stage) -> None:
         stage.serving(script, ssl_context=certificate("127.0.0.1")) as server,
         stage.connect(server, trust=_trusted()) as connection,
     ):
-        assert await stage.receive(connection) == [text]
+        await stage.expect(connection, [text])
         await connection.send("take", text)
-        assert await stage.receive(connection) == ["all"]
+        await stage.expect(connection, ["all"])
 
 
 @case("tls")
@@ -145,6 +143,7 @@ async def end_without_a_goodbye(stage: Stage) -> None:
 
     def script(peer: Peer) -> None:
         peer.connect()
+        peer.expect("ready")
         peer.note("last")
         socket.socket.shutdown(peer.sock, socket.SHUT_WR)
         time.sleep(0.2)
@@ -153,7 +152,8 @@ async def end_without_a_goodbye(stage: Stage) -> None:
         stage.serving(script, ssl_context=certificate("127.0.0.1")) as server,
         stage.connect(server, trust=_trusted()) as connection,
     ):
-        assert await stage.receive(connection) == ["last"]
+        await connection.send("ready")
+        await stage.expect(connection, ["last"])
         with takes(0.0, 1.0, "the end of the stream to be told"), fails("the end of the stream"):
             await connection.receive()
 
@@ -165,12 +165,12 @@ async def close_does_not_wait_for_ever(stage: Stage) -> None:
     def script(peer: Peer) -> None:
         peer.connect()
         peer.note("here")
-        time.sleep(2.5)
+        time.sleep(2.3)
 
     async with (
         stage.serving(script, ssl_context=certificate("127.0.0.1")) as server,
         stage.connect(server, trust=_trusted(), close_timeout=0.3) as connection,
     ):
-        assert await stage.receive(connection) == ["here"]
+        await stage.expect(connection, ["here"])
         with takes(0.0, 1.5, "closing"):
             await connection.close()

@@ -109,6 +109,11 @@ class Peer:
         message: dict[str, Any] = self._records.pop(0)
         return message
 
+    def expect(self, target: str, *arguments: Any) -> None:
+        """Hear this invocation next."""
+        heard, wanted = self.hear(), invocation(target, *arguments)
+        assert heard == wanted, f"expected the client to send {_short(wanted)}, got {_short(heard)}"
+
     def rest(self) -> list[dict[str, Any]]:
         """All that the client still sends, until it sends no more."""
         messages: list[dict[str, Any]] = []
@@ -294,6 +299,11 @@ class Server:
         except OSError:
             sock.close()
             return socket.socket()  # the client did not like it; a script for this finds a stream that is over
+
+
+def _short(message: object) -> str:
+    text = str(message)
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
 
 
 def invocation(target: str, *arguments: Any) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class WatchedHub(HubConnection):
         self.opened += 1
         if self.opened > self.dials:
             self.unasked += 1
+        self._is_drained = True  # the loop that everybody writes says so when it has taken `Dial`
         self._note_input(now)
         super().stream_opened(now)
 

@@ -33,7 +33,10 @@ def conformance_case(request: pytest.FixtureRequest) -> Callable[[Transport], No
         if result.outcome == "not offered":
             pytest.skip("the transport has no tasks")
         if result.outcome == "failed":
-            pytest.fail(f"{result.case.name}: {result.reason}\ndemanded: {result.case.demand}\n\n{result.details}", pytrace=False)
+            pytest.fail(
+                f"{result.case.name}: {result.reason}\ndemanded: {result.case.demand}\n\n{result.details}",
+                pytrace=False,
+            )
 
     return check
 

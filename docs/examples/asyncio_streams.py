@@ -246,10 +246,18 @@ class StreamsConnection(Generic[MachineT]):
             self.machine.reading_resumed(self._now())
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if opening is not None and not opening.cancelled() and opening.exception() is None:
-            _, writer = opening.result()  # it came too late to be of use
+        if opening is not None:
+            opening.add_done_callback(_abort)
         if writer is not None:
             writer.transport.abort()
+        # From here on this may be cancelled.
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if writer is not None:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+def _abort(opening: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+    """Close what was opened too late to be of use."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[1].transport.abort()

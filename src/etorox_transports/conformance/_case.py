@@ -53,7 +53,12 @@ class Stage:
     async def serving(self, *scripts: Script, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
         """A server with these scripts; leaving waits for them, and raises what one raised."""
         with Server(*scripts, ssl_context=ssl_context) as server:
-            yield server
+            try:
+                yield server
+            except Exception as error:
+                if isinstance(server.failure, AssertionError):
+                    raise server.failure from error  # it says more
+                raise
             until = time.monotonic() + 2 * PATIENCE
             while server.is_busy and time.monotonic() < until:
                 await self.loop.sleep(0.002)
@@ -145,10 +150,19 @@ def fails(what: str) -> Any:
 
 @contextlib.contextmanager
 def takes(least: float, most: float, what: str) -> Any:
-    """See that the body takes between so many seconds and so many, and `TOLERANCE`."""
+    """See that the body takes between so many seconds and so many, and `TOLERANCE`, whether it raises or not."""
     began = time.monotonic()
-    yield
-    took = time.monotonic() - began
+    try:
+        yield
+    except AssertionError:
+        raise
+    except Exception:
+        _check(time.monotonic() - began, least, most, what)
+        raise
+    _check(time.monotonic() - began, least, most, what)
+
+
+def _check(took: float, least: float, most: float, what: str) -> None:
     assert took >= least - 0.05, f"expected {what} after {least:g} s at the earliest, it took {took:.2f} s"
     assert took <= most + TOLERANCE, f"expected {what} within {most:g} s, it took {took:.2f} s"
 

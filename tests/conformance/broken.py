@@ -1,0 +1,133 @@
+"""Transports with a fault each, made of the one on asyncio's streams, and which cases must find it.
+
+Run with a name it prints the score card as JSON: `python broken.py trusts_everybody`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+
+from ours import example, streams
+
+from etorox_transports.conformance import Transport, run
+
+Streams: Any = example("asyncio_streams").StreamsConnection
+
+
+class FeedsTwice(Streams):
+    """Tells the machine a part of what a read has brought, and then the rest."""
+
+    async def _receive(self) -> None:
+        reading = self._reading
+        if reading.exception() is None and len(reading.result()) > 1:
+            self.machine.receive_data(reading.result()[:1], self._now())
+            rest: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            rest.set_result(reading.result()[1:])
+            self._reading = rest
+        await super()._receive()
+
+
+class KeepsTimeBadly(Streams):
+    """Keeps deadlines a second and a half too late."""
+
+    def __init__(self, new_machine: Callable[[float], Any], tls: ssl.SSLContext) -> None:
+        super().__init__(new_machine, tls)
+        kind = type(self.machine)
+        late = property(lambda machine: kind.deadline.fget(machine) + 1.5)  # type: ignore[attr-defined]
+        self.machine.__class__ = type("Late", (kind,), {"deadline": late})
+
+
+class TrustsEverybody(Streams):
+    """Uses TLS, and asks for no certificate."""
+
+    def __init__(self, new_machine: Callable[[float], Any], tls: ssl.SSLContext) -> None:
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname = False
+        trusting.verify_mode = ssl.CERT_NONE
+        super().__init__(new_machine, trusting)
+        del tls
+
+
+class KnowsOneServer(Streams):
+    """Opens every stream where it opened the first one."""
+
+    first: Any = None
+
+    async def _open(self, dial: Any) -> Any:
+        self.first = self.first or dial
+        return await super()._open(self.first)
+
+
+class TellsTheEndTwice(Streams):
+    """Notices the end of a stream in two ways."""
+
+    async def _ended(self, error: Exception | None) -> None:
+        await super()._ended(error)
+        self.machine.receive_data(b"", self._now())
+
+
+class ForgetsLostStreams(Streams):
+    """Closes streams, but for those that the server has ended."""
+
+    kept: list[Any] = []  # noqa: RUF012 - for ever
+
+    async def _ended(self, error: Exception | None) -> None:
+        self.kept.append(self._writer)
+        self._writer = None
+        await super()._ended(error)
+
+
+class DropsTheRest(Streams):
+    """Takes the end of the stream for the end of everything, and forgets the events that wait."""
+
+    def _end(self, closed: Any) -> None:
+        if closed.error is not None:
+            self._events.clear()
+        super()._end(closed)
+
+
+BROKEN: dict[str, tuple[Any, set[str]]] = {
+    "feeds_twice": (FeedsTwice, {"law/drain_before_feed"}),
+    "keeps_time_badly": (
+        KeepsTimeBadly,
+        {
+            *("open/server_that_says_nothing", "open/handshake_that_is_not_answered"),
+            *("open/negotiation_that_is_not_answered", "tls/handshake_that_stalls", "tls/close_does_not_wait_for_ever"),
+            *("time/pings_while_nothing_happens", "time/pings_while_messages_come", "time/silence_ends_it"),
+            *("time/silence_while_the_server_does_not_read", "time/close_moves_the_deadline"),
+        },
+    ),
+    "trusts_everybody": (
+        TrustsEverybody,
+        {
+            *("tls/authority_that_nobody_knows", "tls/certificate_for_another_name"),
+            "tls/certificate_that_has_expired",
+        },
+    ),
+    "knows_one_server": (KnowsOneServer, {"open/redirect_to_another_port", "open/redirect_to_another_host"}),
+    "tells_the_end_twice": (TellsTheEndTwice, {"law/end_of_a_stream_is_told_once", "open/stream_that_is_lost_is_dialled_again"}),
+    "forgets_lost_streams": (
+        ForgetsLostStreams,
+        {
+            *("open/server_that_hangs_up", "open/reply_that_ends_in_the_middle", "end/close_after_the_server_left"),
+            *("end/half_close", "end/what_came_before_the_end_counts", "leak/ten_connections_that_failed"),
+        },
+    ),
+    "drops_the_rest": (DropsTheRest, {"end/what_came_before_the_end_counts", "end/what_came_before_a_goodbye_counts"}),
+}
+
+
+def broken(name: str) -> Transport:
+    return streams(BROKEN[name][0], name)
+
+
+if __name__ == "__main__":
+    print(run(broken(sys.argv[1])).as_json())

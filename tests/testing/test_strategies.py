@@ -404,12 +404,15 @@ def test_a_lost_empty_record_shrinks_to_a_separator() -> None:
 
 
 def test_a_prefix_that_comes_in_two_pieces_shrinks_to_one_record() -> None:
-    """The least body whose length needs two bytes, cut behind the first."""
+    """The least body whose length needs two bytes, cut behind the first; or a stream that ends there, which is as bad.
+
+    From the one no shrinking leads to the other, so it depends on what was found first.
+    """
     stream, pieces = smallest(
-        cut_streams("messagepack", bodies=st.integers(0, 300).map(bytes)), differs(PrefixedReader)
+        cut_streams("messagepack", bodies=st.integers(100, 300).map(bytes)), differs(PrefixedReader)
     )
-    assert stream.records == (bytes(128),)
-    assert pieces == [b"\x80", b"\x01" + bytes(128)]
+    in_two_pieces = [b"\x80", b"\x01" + bytes(128)]
+    assert (stream.records, pieces) in [((bytes(128),), in_two_pieces), ((), [b"\x80"])]
 
 
 def test_messages_shrink_to_the_plainest() -> None:

@@ -10,26 +10,30 @@ import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from ours import example, streams
-
+from conformance.ours import example, streams
 from etorox_transports.conformance import Transport, run
 
-Streams: Any = example("asyncio_streams").StreamsConnection
+if TYPE_CHECKING:
+    from docs.examples.asyncio_streams import StreamsConnection
+
+    Streams = StreamsConnection[Any]
+else:
+    Streams = example("asyncio_streams").StreamsConnection
 
 
 class FeedsTwice(Streams):
     """Tells the machine a part of what a read has brought, and then the rest."""
 
     async def _receive(self) -> None:
-        reading = self._reading
+        reading: Any = self._reading
         if reading.exception() is None and len(reading.result()) > 1:
             self.machine.receive_data(reading.result()[:1], self._now())
-            rest: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            rest: Any = asyncio.get_running_loop().create_future()
             rest.set_result(reading.result()[1:])
             self._reading = rest
         await super()._receive()
@@ -41,7 +45,7 @@ class KeepsTimeBadly(Streams):
     def __init__(self, new_machine: Callable[[float], Any], tls: ssl.SSLContext) -> None:
         super().__init__(new_machine, tls)
         kind = type(self.machine)
-        late = property(lambda machine: kind.deadline.fget(machine) + 1.5)  # type: ignore[attr-defined]
+        late = property(lambda machine: kind.deadline.fget(machine) + 1.5)
         self.machine.__class__ = type("Late", (kind,), {"deadline": late})
 
 
@@ -113,7 +117,10 @@ BROKEN: dict[str, tuple[Any, set[str]]] = {
         },
     ),
     "knows_one_server": (KnowsOneServer, {"open/redirect_to_another_port", "open/redirect_to_another_host"}),
-    "tells_the_end_twice": (TellsTheEndTwice, {"law/end_of_a_stream_is_told_once", "open/stream_that_is_lost_is_dialled_again"}),
+    "tells_the_end_twice": (
+        TellsTheEndTwice,
+        {"law/end_of_a_stream_is_told_once", "open/stream_that_is_lost_is_dialled_again"},
+    ),
     "forgets_lost_streams": (
         ForgetsLostStreams,
         {

@@ -1,6 +1,6 @@
 """`Case` and `Stage`: what a case is, and what it has at hand.
 
-A case is an async function of a `Stage` with a name, the demand in its docstring, and a time limit. It fails by raising.
+A case is an async function of a `Stage` with a name, a demand in its docstring and a time limit. It fails by raising.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class Shortcut:
             return start
         if self._is_smooth and len(data) - start > _MANY:
             start = self._read_together(data, start)
-        self._is_smooth = False
+        is_smooth, self._is_smooth = self._is_smooth, False
         stream: KnownStream | None = None
         items: list[Any] = []
         longest, end = self._longest, len(data) - 3
@@ -151,7 +151,7 @@ class Shortcut:
                 break
             stop = body + length
             if stop > len(data):
-                self._is_smooth = True
+                self._is_smooth = is_smooth or stream is not None  # nothing else has been seen
                 break
             if kind != FINAL_TEXT or length > longest or data[stop - 1] != _SEPARATOR or data[stop - 2] != _BRACE:
                 break
@@ -170,7 +170,7 @@ class Shortcut:
                 break
             start = stop
         else:
-            self._is_smooth = True
+            self._is_smooth = is_smooth or stream is not None
         if stream is not None:
             self._deliver(stream, items)
         return start
@@ -312,7 +312,9 @@ class Shortcut:
 
     def _find_stream(self, data: bytes, start: int) -> KnownStream | None:
         """The stream whose beginning stands there."""
-        for length in (len(self._last), *self._lengths):
+        if data.startswith(self._last, start) and (stream := self._streams.get(self._last)) is not None:
+            return stream
+        for length in self._lengths:
             beginning = data[start : start + length]
             stream = self._streams.get(beginning)
             if stream is not None:

@@ -21,6 +21,7 @@ import etorox_proto.testing.strategies
 import etorox_transports
 import etorox_transports.anyio
 import etorox_transports.blocking
+import etorox_transports.conformance
 import etorox_transports.trio
 from etorox_proto import SignalRError
 
@@ -276,7 +277,7 @@ EXPORTS = {
         "DialFailed",
         "FeedOverflow",
         "LatestBy",
-        "NewConnection",
+        "NewHub",
         "Overload",
         "ServeLimits",
         "UploadFailed",
@@ -338,6 +339,18 @@ EXPORTS = {
         "connect_hub",
         "open_stream",
         "serve",
+    ],
+    "etorox_transports.conformance": [
+        "Attempt",
+        "BlockingConnection",
+        "CASES",
+        "Case",
+        "Connection",
+        "Report",
+        "Result",
+        "Transport",
+        "run",
+        "run_case",
     ],
 }
 # Adapters offer the same verbs, each in its own way.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from etorox_transports._attempt import NewConnection, new_exchange_connection, new_session, new_tls_context
+from etorox_transports._attempt import NewHub, new_exchange_connection, new_session, new_tls_context
 from etorox_transports._errors import DialFailed, FeedOverflow, UploadFailed
 from etorox_transports._queue import LatestBy, Overload
 from etorox_transports._serving import ServeLimits
@@ -15,7 +15,7 @@ __all__ = [
     "DialFailed",
     "FeedOverflow",
     "LatestBy",
-    "NewConnection",
+    "NewHub",
     "Overload",
     "ServeLimits",
     "UploadFailed",

@@ -15,10 +15,10 @@ from etorox_proto import Credentials, Dial, ExchangeConfig, ExchangeConnection, 
 from etorox_proto.signalr import HubConfig, HubConnection
 from etorox_transports._errors import DialFailed
 
-__all__ = ["NewConnection", "dial_failed", "new_exchange_connection", "new_session", "new_tls_context"]
+__all__ = ["NewHub", "dial_failed", "new_exchange_connection", "new_session", "new_tls_context"]
 
 
-class NewConnection(Protocol):
+class NewHub(Protocol):
     """Makes the machine of a connection to a hub: `HubConnection`, a class derived from it, or a function."""
 
     def __call__(self, config: HubConfig, /, *, now: float) -> HubConnection:

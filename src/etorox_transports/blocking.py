@@ -19,7 +19,7 @@ from functools import partial
 
 from etorox_proto import Credentials, ExchangeConfig, SessionConfig
 from etorox_proto.signalr import HubConfig, HubConnection, ServerConfig
-from etorox_transports._attempt import NewConnection, new_session
+from etorox_transports._attempt import NewHub, new_session
 from etorox_transports._blocking._connection import Connection, ConnectionEvent
 from etorox_transports._blocking._exchange import Exchange
 from etorox_transports._blocking._feed import Events, Feed, OtherFeedFull
@@ -106,7 +106,7 @@ def connect_hub(
     open: Opener | None = None,
     feed_capacity: int = 10_000,
     overload: Overload = "fail",
-    new_connection: NewConnection = HubConnection,
+    new_connection: NewHub = HubConnection,
 ) -> Hub:
     """Connect to any SignalR hub; returns once the handshake is done. It is one attempt, and is not made again.
 

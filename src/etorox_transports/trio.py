@@ -29,7 +29,7 @@ from etorox_transports._async._listening import Acceptor
 from etorox_transports._async._server import Server
 from etorox_transports._async._session import AsyncTimeSource
 from etorox_transports._async._tls import secured
-from etorox_transports._attempt import NewConnection, new_tls_context
+from etorox_transports._attempt import NewHub, new_tls_context
 from etorox_transports._queue import Overload
 from etorox_transports._serving import ServeLimits
 
@@ -104,7 +104,7 @@ def connect_hub(
     open: AsyncOpener | None = None,  # noqa: A002 - its name in every adapter
     feed_capacity: int = 10_000,
     overload: Overload = "fail",
-    new_connection: NewConnection = HubConnection,
+    new_connection: NewHub = HubConnection,
 ) -> Hub:
     """Connect to any SignalR hub; to be entered with `async with`, which takes until the handshake is done.
 

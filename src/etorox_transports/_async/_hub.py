@@ -17,7 +17,7 @@ from etorox_transports._async._backend import AsyncOpener, Backend
 from etorox_transports._async._feed import Feed
 from etorox_transports._async._hub_driver import HubDriver
 from etorox_transports._async._uploads import Items
-from etorox_transports._attempt import NewConnection
+from etorox_transports._attempt import NewHub
 from etorox_transports._queue import Overload, new_queue
 
 __all__ = ["Hub", "new_hub"]
@@ -186,7 +186,7 @@ def new_hub(
     open_stream: AsyncOpener,
     feed_capacity: int,
     overload: Overload,
-    new_connection: NewConnection,
+    new_connection: NewHub,
 ) -> Hub:
     """What `connect_hub` of an adapter returns; see there."""
     where = HubConfig(url=config) if isinstance(config, str) else config

@@ -26,7 +26,7 @@ from etorox_transports._async._driver import Driver, not_entered
 from etorox_transports._async._feed import Feed, Inbox
 from etorox_transports._async._lane import Lane, wait_until
 from etorox_transports._async._uploads import Items, Producers
-from etorox_transports._attempt import NewConnection
+from etorox_transports._attempt import NewHub
 from etorox_transports._queue import Overload
 
 __all__ = ["HubDriver"]
@@ -49,9 +49,7 @@ class HubDriver(Driver):
         invocations: where the hub's calls to this client wait.
     """
 
-    def __init__(
-        self, backend: Backend, open_stream: AsyncOpener, config: HubConfig, new_connection: NewConnection
-    ) -> None:
+    def __init__(self, backend: Backend, open_stream: AsyncOpener, config: HubConfig, new_connection: NewHub) -> None:
         super().__init__(backend, close_timeout=config.close_timeout, wait=True)
         self._open_stream = open_stream
         self._new_connection = partial(new_connection, config)

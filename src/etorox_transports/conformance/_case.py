@@ -19,7 +19,7 @@ from etorox_transports.conformance._peer import PATIENCE, Script, Server
 from etorox_transports.conformance._transport import Attempt, Connection, Facade, Loop, Transport
 from etorox_transports.conformance._watch import WatchedHub
 
-__all__ = ["CASES", "Case", "Stage", "case"]
+__all__ = ["CASES", "Case", "Stage", "authority", "case", "certificate", "fails", "stranger", "takes"]
 
 # How late something may be that is to happen at a time, in seconds. Generous, for machines that are busy.
 TOLERANCE = 0.5

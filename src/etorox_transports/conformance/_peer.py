@@ -20,7 +20,7 @@ from typing import Any, Self, final
 
 from etorox_proto.testing import accept_websocket, http_reply, websocket_frame
 
-__all__ = ["PATIENCE", "Peer", "Script", "Server"]
+__all__ = ["PATIENCE", "Peer", "Script", "Server", "frames", "invocation", "record", "wait_until"]
 
 # What is sure to come takes no longer, in seconds.
 PATIENCE = 5.0

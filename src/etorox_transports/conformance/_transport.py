@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, final
 from etorox_proto.signalr import HubConfig, HubConnection
 from etorox_transports.conformance._watch import WatchedHub
 
-__all__ = ["Attempt", "BlockingConnection", "Connection", "Transport"]
+__all__ = ["Attempt", "BlockingConnection", "Connection", "Facade", "Loop", "Transport", "loop_of"]
 
 
 @final

@@ -173,6 +173,15 @@ async def test_a_peer_that_takes_nothing_is_given_up(world: World) -> None:
 
 
 @virtual
+async def test_a_peer_that_takes_nothing_keeps_nobody_from_the_deadline(world: World) -> None:
+    """And nothing is sent after the part that it took, which the network would tell."""
+    async with world.connect(session=None, config={"server_timeout": 3.0, "ping_interval": 1.0}) as exchange:
+        world.network.takes_nothing = True
+        assert await seconds_of(exchange.subscribe(["btcusd"]).next(), TimedOut) == pytest.approx(3.0)
+    assert not world.network.open_streams
+
+
+@virtual
 async def test_a_goodbye_without_an_answer_is_waited_for_so_long(world: World) -> None:
     async with world.connect(config={"close_timeout": 3.0}) as exchange:
         world.network.buffer = 0
@@ -185,7 +194,7 @@ async def test_a_goodbye_without_an_answer_is_waited_for_so_long(world: World) -
 async def test_a_goodbye_that_cannot_be_sent_is_given_up(world: World) -> None:
     async with world.connect(config={"close_timeout": 3.0}) as exchange:
         world.network.takes_nothing = True
-        assert await seconds_of(exchange.close()) == pytest.approx(4.0)
+        assert await seconds_of(exchange.close()) == pytest.approx(3.5)  # half a second for what is on its way
         assert not world.network.open_streams
         assert exchange.session.state is SessionState.CLOSED
 

@@ -187,6 +187,7 @@ class HubDriver(Driver):
         self.settle()
         self._start(self._lane.read, "etorox reader")
         self._start(self._lane.write, "etorox writer")
+        self._start(self._lane.keep_time, "etorox clock")
 
     def _step(self) -> bool:
         next_batch, moved = self.connection.next_batch, False

@@ -1,9 +1,9 @@
-"""`Lane`: one connection, from its first `Dial` to its end: a task that reads and a task that writes.
+"""`Lane`: one connection, from its first `Dial` to its end: a task that reads, one that writes, one that keeps time.
 
 The reader opens the streams that the machine asks for, and is the only one that reads; where the event loop can call us
-with what comes, it only waits for something else to do. The writer is the only one that
-sends, and keeps the machine's deadline. So a task of the application never sends: its commands queue bytes and wake the
-writer, and cancelling it cannot tear a message. Neither task raises.
+with what comes, it only waits for something else to do. The writer is the only one that sends. So a task of the
+application never sends: its commands queue bytes and wake the writer, and cancelling it cannot tear a message. The
+machine's deadline has a task of its own, so that a peer that does not read keeps nobody from it. None of them raises.
 
 A lane knows the contract of the machines and nothing of what their events mean; the driver takes those, in `settle`,
 after every input.
@@ -93,7 +93,10 @@ class Lane(Generic[MachineT]):
         self._stream: AsyncByteStream | None = None
         self._reading: Scope | None = None
         self._wakeup = backend.new_event()  # of the writer
-        self._due = math.inf  # what the writer waits for
+        self._earlier = backend.new_event()  # of the one that keeps time
+        self._due = math.inf  # what that waits for
+        self._sending: Scope | None = None
+        self._torn: AsyncByteStream | None = None  # half a message may be on its way, so nothing more is sent
         self._is_flushed = backend.new_event()
         self._sent: Event | None = None  # set when something has been sent, for those who wait for room
         self._broken: BaseException | None = None
@@ -113,6 +116,9 @@ class Lane(Generic[MachineT]):
         self.has_ended = True
         self._interrupt()
         self._wakeup.set()
+        self._earlier.set()
+        if self._sending is not None:
+            self._sending.deadline = min(self._sending.deadline, self._backend.now() + _LAST_SEND_TIMEOUT)
         if closed.error is None:
             return closed
         if self._not_opened is not None:
@@ -122,9 +128,11 @@ class Lane(Generic[MachineT]):
         return closed
 
     def nudge(self) -> None:
-        """Wake the writer if there is something to send, or something due earlier than it thinks."""
-        if (self._stream is not None and self.machine.queued_bytes) or self.machine.deadline < self._due:
+        """Wake the writer if there is something to send, and who keeps time if something is due earlier than it was."""
+        if self._stream is not None and self.machine.queued_bytes:
             self._wakeup.set()
+        if self.machine.deadline < self._due:
+            self._earlier.set()
 
     async def wait_for_room(self, room: int) -> None:
         """Wait until no more than so many bytes wait to be sent; let others run in any case."""
@@ -134,10 +142,10 @@ class Lane(Generic[MachineT]):
                 self._sent = self._backend.new_event()
             await self._sent.wait()
 
-    # --------------------------------------------------------------------------------------------- the two tasks
+    # ------------------------------------------------------------------------------------------- the three tasks
 
     async def read(self) -> None:
-        """The reader: run it until it returns, beside `write`. Cancelling it drops the stream at once."""
+        """The reader: run it until it returns, beside the others. Cancelling it drops the stream at once."""
         try:
             while not self.has_ended:
                 with self._backend.new_scope() as self._reading:
@@ -149,23 +157,30 @@ class Lane(Generic[MachineT]):
             await self._hang_up()
 
     async def write(self) -> None:
-        """The writer: run it until it returns, beside `read`."""
+        """The writer: run it until it returns, beside the others."""
         machine, backend = self.machine, self._backend
         while not self.has_ended:
             if self._stream is not None and machine.queued_bytes:
                 await self._send(_SEND_TIMEOUT)
                 self._settle()  # somebody may wait for room
                 continue
-            self._wakeup, self._due = backend.new_event(), machine.deadline
-            await wait_until(backend, self._wakeup, self._due)
+            self._wakeup = backend.new_event()
+            await self._wakeup.wait()
+        await self._send(_LAST_SEND_TIMEOUT)
+        self._is_flushed.set()
+
+    async def keep_time(self) -> None:
+        """The one that keeps the machine's deadline: run it until it returns, beside the others."""
+        machine, backend = self.machine, self._backend
+        while not self.has_ended:
+            self._earlier, self._due = backend.new_event(), machine.deadline
+            await wait_until(backend, self._earlier, self._due)
             now = backend.now()
             if machine.deadline <= now:
                 await let_readers_go_first(backend)
                 # As of then: the application may have blocked the loop again since, and only until then all was read.
                 machine.handle_timeout(now)
                 self._settle()
-        await self._send(_LAST_SEND_TIMEOUT)
-        self._is_flushed.set()
 
     async def _converse(self) -> None:
         """Open the stream that was asked for, and read until there is to be another one or none."""
@@ -242,20 +257,22 @@ class Lane(Generic[MachineT]):
         if self._sent is not None:
             self._sent.set()
             self._sent = None
-        if stream is None or not data:
+        if stream is None or not data or stream is self._torn:
             return
         broken: BaseException | None = None
-        scope = self._backend.new_scope(deadline=self._backend.now() + patience)
+        scope = self._sending = self._backend.new_scope(deadline=self._backend.now() + patience)
         try:
             with scope:
                 await stream.send_all(data)
         except Exception as error:  # noqa: BLE001 - whatever a stream raises is its end
             broken = reason(error)
+        self._sending = None
         if scope.cancelled_caught:
             broken = TimeoutError(f"the peer did not take within {patience:g} s what was sent to it")
         if broken is None:
             return
-        # Half a message may be on its way, so nothing more is sent; but what the peer said before is heard.
+        self._torn = stream
+        # What the peer said before is heard.
         await let_readers_go_first(self._backend)
         if stream is self._stream and not self.has_ended:
             self._broken = broken

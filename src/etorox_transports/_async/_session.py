@@ -214,6 +214,7 @@ class SessionDriver(Driver):
         self._lanes[connection] = lane
         self._start(lane.read, "etorox reader")
         self._start(lane.write, "etorox writer")
+        self._start(lane.keep_time, "etorox clock")
 
     def _deliver(self, event: SessionEvent, now: float) -> None:
         if self._all is None:

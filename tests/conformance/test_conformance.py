@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -202,6 +203,10 @@ def test_all_that_is_exported_is_there() -> None:
 # --------------------------------------------------------------------------------------------------------- the page
 
 
+# Options for this run are none for those of the page.
+PLAIN = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+
+
 def blocks(language: str) -> list[str]:
     text = PAGE.read_text()
     return [block.split("```")[0] for block in text.split(f"```{language}\n")[1:]]
@@ -212,7 +217,7 @@ def test_the_page_tests_the_transport_of_the_documentation(tmp_path: Path) -> No
     shutil.copy(EXAMPLES / "asyncio_streams.py", tmp_path)
     (tmp_path / "test_transport.py").write_text(blocks("python")[0])
     command = [sys.executable, "-m", "pytest", "-q", "-k", "law or leak", "--rootdir", str(tmp_path), str(tmp_path)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path, env=PLAIN)
     assert child.returncode == 0, child.stdout + child.stderr
     assert "conformance of my transport" in child.stdout
     assert "7 passed, 0 failed, 0 not offered" in child.stdout
@@ -223,7 +228,7 @@ def test_the_page_runs_without_pytest(tmp_path: Path) -> None:
     (tmp_path / "test_transport.py").write_text(blocks("python")[0])
     (tmp_path / "card.py").write_text(blocks("python")[1])
     child = subprocess.run(
-        [sys.executable, "card.py"], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        [sys.executable, "card.py"], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path, env=PLAIN
     )
     assert child.stdout.splitlines()[0] == "conformance of my transport", child.stderr
     assert child.returncode == 0
@@ -234,7 +239,9 @@ def test_a_failure_is_told_by_pytest_with_the_demand(tmp_path: Path) -> None:
     module = blocks("python")[0].replace("attempt.ssl_context", "None")  # so that the cases' authority is not trusted
     (tmp_path / "test_transport.py").write_text(module)
     command = [sys.executable, "-m", "pytest", "-q", "-k", "server_that_is_trusted", "--rootdir", str(tmp_path)]
-    child = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False)
+    child = subprocess.run(
+        [*command, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False, env=PLAIN
+    )
     assert child.returncode == 1
     assert "tls/server_that_is_trusted" in child.stdout
     assert "demanded: A certificate of a trusted authority" in child.stdout

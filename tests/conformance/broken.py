@@ -98,6 +98,41 @@ class DropsTheRest(Streams):
         super()._end(closed)
 
 
+class OpensUnasked(Streams):
+    """Says of each stream twice that it is open."""
+
+    async def _opened(self) -> None:
+        await super()._opened()
+        self.machine.stream_opened(self._now())
+
+
+class HasTwoClocks(Streams):
+    """Tells another time after each read."""
+
+    async def _receive(self) -> None:
+        now = self._now
+        self._now = lambda: now() - 0.001
+        await super()._receive()
+        self._now = lambda: now() + 0.7
+
+
+class SwallowsCommands(Streams):
+    """Does not tell who gives a command that it was refused."""
+
+    def do(self, command: Any) -> Any:
+        try:
+            return super().do(command)
+        except Exception:
+            return None
+
+
+class MumblesAndGivesUp(Streams):
+    """Ends every connection without an error, or with one that says nothing."""
+
+    def _end(self, closed: Any) -> None:
+        super()._end(type(closed)(None if "goodbye" in str(closed.error) else closed.error and ValueError()))
+
+
 BROKEN: dict[str, tuple[Any, set[str]]] = {
     "feeds_twice": (FeedsTwice, {"law/drain_before_feed"}),
     "keeps_time_badly": (

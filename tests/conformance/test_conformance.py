@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
+from conformance import broken
 from conformance.broken import BROKEN
 from conformance.ours import EXAMPLES, OURS, streams
 from etorox_transports import conformance
 from etorox_transports.conformance import CASES, Attempt, Case, Report, Transport, run, run_case
 
-pytest_plugins = ["etorox_transports.conformance.plugin"]
+pytest_plugins = ["etorox_transports.conformance.plugin", "pytester"]
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs/howto/test-your-transport.md"
@@ -62,6 +63,28 @@ def test_a_broken_transport_fails_in_the_cases_for_its_fault(name: str, score_ca
     results = score_cards[name].result()["results"]
     failed = {result["case"]: result["reason"] for result in results if result["outcome"] == "failed"}
     assert set(failed) == BROKEN[name][1], failed
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        (broken.FeedsTwice, "law/drain_before_feed", "expected events to be taken until None after each input"),
+        (broken.OpensUnasked, "law/streams_that_were_asked_for", "2 streams were wanted, 4 opened"),
+        (broken.HasTwoClocks, "time/one_clock", "expected the time of one clock, got: "),
+        (broken.TrustsEverybody, "tls/authority_that_nobody_knows", "expected nothing to be said to a server"),
+        (broken.KeepsTimeBadly, "open/server_that_says_nothing", "expected the opening timeout within 0.6 s"),
+        (broken.KeepsTimeBadly, "time/pings_while_nothing_happens", "expected a ping every 0.1 s, got "),
+        (broken.SwallowsCommands, "end/command_that_is_refused_reaches_its_caller", "expected an argument that cannot"),
+        (broken.SwallowsCommands, "end/command_after_the_end_is_refused", "expected a command on a connection that is"),
+        (broken.MumblesAndGivesUp, "end/goodbye_of_the_server", "expected the server's"),
+        (broken.MumblesAndGivesUp, "open/server_of_another_kind", "expected a reply with the status 404"),
+        (broken.MumblesAndGivesUp, "end/reset", "expected a reset"),
+    ],
+)
+def test_a_fault_is_told_in_words(kind: Any, name: str, reason: str) -> None:
+    (result,) = run(streams(kind), cases=[name]).results
+    assert result.outcome == "failed"
+    assert result.reason.startswith(reason), result.reason
 
 
 # --------------------------------------------------------------------------------------------------------- the kit
@@ -246,3 +269,31 @@ def test_a_failure_is_told_by_pytest_with_the_demand(tmp_path: Path) -> None:
     assert "tls/server_that_is_trusted" in child.stdout
     assert "demanded: A certificate of a trusted authority" in child.stdout
     assert "0 passed, 1 failed" in child.stdout
+
+
+def test_the_plugin_skips_fails_and_prints(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_mine="""
+        import contextlib
+        import pytest
+        from etorox_transports.conformance import Transport
+
+        pytest_plugins = ["etorox_transports.conformance.plugin"]
+
+        @pytest.fixture
+        def transport():
+            return Transport(lambda attempt: contextlib.nullcontext(), runs_on="blocking", name="nothing at all")
+
+        def test_it(transport, conformance_case):
+            conformance_case(transport)
+        """
+    )
+    result = pytester.runpytest_inprocess("-k", "while_sending or failed_opening", "-p", "no:cacheprovider")
+    result.assert_outcomes(failed=1, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*open/failed_opening_leaves_nothing: expected a reply with the status 503 to be raised, nothing was",
+            "*conformance of nothing at all*",
+            "*0 passed, 1 failed, 1 not offered*",
+        ]
+    )

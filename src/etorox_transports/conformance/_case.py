@@ -55,9 +55,11 @@ class Stage:
         with Server(*scripts, ssl_context=ssl_context) as server:
             try:
                 yield server
+            except AssertionError:
+                raise
             except Exception as error:
                 if isinstance(server.failure, AssertionError):
-                    raise server.failure from error  # it says more
+                    raise server.failure from error  # it says why
                 raise
             until = time.monotonic() + 2 * PATIENCE
             while server.is_busy and time.monotonic() < until:

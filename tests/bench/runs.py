@@ -6,8 +6,10 @@ nothing of what the figures mean.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -137,7 +139,11 @@ class Bench:
         return [str(self._python), "-m", f"bench.receivers.{receiver}_peer", ""], _environment()
 
 
+@functools.cache
 def _environment() -> Mapping[str, str]:
+    # Compiled, as an installer leaves the peers; else each run of ours would compile, in time and in peak memory.
+    compileall.compile_dir(ROOT / "src", quiet=2)
+    compileall.compile_dir(HERE, quiet=2)
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]), "PYTHONHASHSEED": "0"}
 
 

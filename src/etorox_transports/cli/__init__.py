@@ -1,4 +1,4 @@
-"""The `etorox` command: `stream`, `simulate`, `key check`. Needs the extra `cli`.
+"""The `etorox` command: `stream`, `simulate`, `probe`, `key check`. Needs the extra `cli`.
 
 Exit codes: 0 it ended as asked, 1 its output could not be written, 2 wrong usage (an unusable key file too), 3
 authentication refused, 4 network, 5 the server broke the protocol or refused what was asked. Messages go to standard
@@ -85,7 +85,7 @@ def exit_code(error: SignalRError) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from etorox_transports.cli import _key, _simulate, _stream  # noqa: PLC0415 - they need the extra
+    from etorox_transports.cli import _key, _probe, _simulate, _stream  # noqa: PLC0415 - they need the extra
 
     parser = argparse.ArgumentParser(
         prog="etorox", description="Typed market events of the eToroX streaming API, and an exchange to try it on."
@@ -94,5 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _stream.add_command(commands)
     _simulate.add_command(commands)
+    _probe.add_command(commands)
     _key.add_command(commands)
     return parser

@@ -1,0 +1,231 @@
+"""Cases about time, the end of a connection, and stateful reconnect.
+
+Source: SignalR's Hub Protocol; what it leaves open is what ASP.NET Core's server does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from etorox_transports.probe._case import Finding, Outcome, Unlike, case, conforms, differs, tolerated, unanswered
+from etorox_transports.probe._server import Reply, Server
+from etorox_transports.probe._socket import Data, End
+from etorox_transports.probe._talk import NO_SUCH_METHOD, Talk, shown
+
+_SPEC, _OFFICIAL = "Hub Protocol", "ASP.NET Core"
+# After so much silence a client gives its server up, in seconds; and a server its client, with some grace.
+_SERVER_TIMEOUT = 30.0
+_CLIENT_TIMEOUT = 45.0
+_STATEFUL = "negotiateVersion=1&useStatefulReconnect=true"
+# A server acknowledges about once a second.
+_ACK = 5.0
+
+
+# ----------------------------------------------------------------------------------------------------------------- time
+
+
+@case(
+    "time",
+    sends="nothing behind the handshake",
+    expects="a ping within 30 s, at which clients give their server up",
+    source=_SPEC,
+)
+def server_pings(server: Server) -> Finding:
+    """Usually it comes every 15 s."""
+    talk = server.greet()
+    try:
+        began = server.now
+        while not talk.pings and server.now - began < _SERVER_TIMEOUT:
+            message = talk.hear(min(1.0, _SERVER_TIMEOUT - (server.now - began)))
+            if isinstance(message, End):
+                return differs(f"{message.how}, after {server.now - began:.1f} s")
+        if not talk.pings:
+            return unanswered(f"no ping within {_SERVER_TIMEOUT:g} s")
+        after = talk.pings[0] - began
+        found = conforms if after <= _SERVER_TIMEOUT / 2 + 1.5 else tolerated
+        return found(f"a ping after {after:.1f} s")
+    finally:
+        talk.leave()
+
+
+@case(
+    "time",
+    sends="one ping, and then nothing",
+    expects="the end of the connection after some 30 s",
+    source=_OFFICIAL,
+    thorough=True,
+)
+def client_is_silent(server: Server) -> Finding:
+    """A client that has pinged once is expected to go on."""
+    talk = server.greet()
+    try:
+        talk.send({"type": 6})
+        began = server.now
+        close = None
+        while (left := _CLIENT_TIMEOUT - (server.now - began)) > 0:
+            message = talk.hear(left)
+            if isinstance(message, End):
+                how = message.how if close is None else f"{shown(close)}, then {message.how}"
+                return conforms(f"{how}, after {server.now - began:.1f} s")
+            close = message if isinstance(message, dict) and message.get("type") == 7 else close
+        return tolerated(f"nothing within {_CLIENT_TIMEOUT:g} s: it keeps clients that are silent")
+    finally:
+        talk.leave()
+
+
+# ---------------------------------------------------------------------------------------------------------------- close
+
+
+def _says_goodbye(talk: Talk) -> Finding:
+    """What the server says when it was told that the client goes."""
+    said = []
+    while not isinstance(message := talk.hear(), End):
+        if message is None:
+            return unanswered("the connection stays open")
+        said.append(shown(message))
+    if message.code is None:
+        return tolerated(", then ".join([*said, f"{message.how} without a WebSocket close frame"]))
+    if (end := talk.socket.how_it_ends()) is None:
+        return tolerated(", then ".join([*said, message.how, "but the stream stays open"]))
+    found = conforms if message.code == 1000 else tolerated
+    return found(", then ".join([*said, message.how, end.how]))
+
+
+@case(
+    "close",
+    sends="a WebSocket close frame with code 1000",
+    expects="a close frame in answer, and the end of the stream",
+    source="RFC 6455, 5.5.1",
+)
+def websocket_close(server: Server) -> Finding:
+    """How clients before 8.0 go."""
+    talk = server.greet()
+    try:
+        talk.socket.close()
+        return _says_goodbye(talk)
+    finally:
+        talk.drop()
+
+
+@case(
+    "close",
+    sends="a Close message",
+    expects="the end: a WebSocket close frame and the end of the stream",
+    source=_SPEC,
+)
+def close_message(server: Server) -> Finding:
+    """How clients go since 8.0; older servers take it for an unknown message, and drop the connection."""
+    talk = server.greet()
+    try:
+        talk.send({"type": 7})
+        return _says_goodbye(talk)
+    finally:
+        talk.leave()
+
+
+@case(
+    "close",
+    sends="a call behind a Close message",
+    expects="no answer to it",
+    source=_SPEC,
+)
+def nothing_after_close(server: Server) -> Finding:
+    """Nothing after Close is to be processed."""
+    talk = server.greet()
+    try:
+        talk.send({"type": 7}, {"type": 1, "invocationId": "late", "target": NO_SUCH_METHOD, "arguments": []})
+        while not isinstance(message := talk.hear(), End):
+            match message:
+                case {"type": 3, "invocationId": "late"}:
+                    return tolerated(f"an answer: {shown(message)}")
+                case None:
+                    return unanswered("the connection stays open")
+                case _:
+                    pass
+        return conforms(f"no answer; {message.how}")
+    finally:
+        talk.leave()
+
+
+# --------------------------------------------------------------------------------------------------- stateful reconnect
+
+
+def _stateful(server: Server) -> tuple[str, Talk]:
+    """A connection that can be resumed, and its id."""
+    connect_id = server.connect_id(_STATEFUL)
+    if connect_id is None or not server.stateful:
+        raise Unlike(Finding(Outcome.SKIPPED, "the server does not grant stateful reconnect"))
+    opened = server.open(connect_id)
+    if isinstance(opened, Reply):
+        raise Unlike(differs(f"no WebSocket: {opened}"))
+    talk = Talk(opened)
+    answer = talk.shake_hands('{"protocol":"json","version":2}\x1e')
+    if not isinstance(answer, dict) or answer.get("error") is not None:
+        talk.drop()
+        raise Unlike(differs(f"version 2 of the protocol is refused: {shown(answer)}"))
+    return connect_id, talk
+
+
+@case(
+    "resume",
+    sends="POST /negotiate that asks for stateful reconnect",
+    expects="that it is granted or not",
+    source=_SPEC,
+)
+def negotiate(server: Server) -> Finding:
+    """Servers have it since 8.0, if the endpoint allows it."""
+    if server.connect_id(_STATEFUL) is None:
+        raise Unlike(Finding(Outcome.SKIPPED, "negotiation gives no connection"))
+    return conforms("granted" if server.stateful else "not granted")
+
+
+@case("resume", sends="a call, where stateful reconnect was granted", expects="an Ack, about 1 s later", source=_SPEC)
+def acknowledges(server: Server) -> Finding:
+    """Else the client keeps everything for ever."""
+    _, talk = _stateful(server)
+    try:
+        talk.send({"type": 1, "invocationId": "0", "target": NO_SUCH_METHOD, "arguments": []})
+        began = server.now
+        while (left := _ACK - (server.now - began)) > 0:
+            message = talk.hear(left)
+            match message:
+                case {"type": 8, "sequenceId": 1}:
+                    return conforms(f"{shown(message)} after {server.now - began:.1f} s")
+                case {"type": 8}:
+                    return differs(shown(message))
+                case {"type": 7} | End():
+                    return differs(f"the connection ended: {shown(message)}")
+                case _:
+                    pass
+        return unanswered(f"no Ack within {_ACK:g} s")
+    finally:
+        talk.leave()
+
+
+@case(
+    "resume",
+    sends="the loss of the stream, and another WebSocket request with the same id",
+    expects="status 101, and a Sequence message first",
+    source=_SPEC,
+)
+def comes_back(server: Server) -> Finding:
+    """What stateful reconnect is for."""
+    connect_id, talk = _stateful(server)
+    talk.drop()
+    opened = server.open(connect_id)
+    if isinstance(opened, Reply):
+        return differs(str(opened))
+    try:
+        opened.text('{"type":9,"sequenceId":1}\x1e')
+        first: Any = opened.hear()
+        match first:
+            case Data() if first.payload.startswith(b'{"type":9,'):
+                return conforms(first.payload.partition(b"\x1e")[0].decode(errors="replace"))
+            case Data():
+                return differs(first.payload.decode(errors="replace"))
+            case End():
+                return differs(first.how)
+            case _:
+                return unanswered("nothing came")
+    finally:
+        opened.leave()

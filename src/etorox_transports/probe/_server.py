@@ -1,0 +1,377 @@
+"""`Server`: the server that is asked, as the cases see it: HTTP requests, negotiation, WebSockets.
+
+One byte stream is open at a time beside the one that carries HTTP, and opening them is spaced. Nothing is judged here
+but what no server may do: say nothing, or no HTTP. Time and streams come from outside, so that the same cases run in
+virtual time.
+
+Source: SignalR's Transport Protocols; RFC 9112.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Any, final
+
+import h11
+import msgspec
+
+from etorox_proto.signalr import (
+    ConnectionFailed,
+    Dial,
+    HubConfig,
+    NegotiateResponse,
+    NegotiationFailed,
+    parse_negotiate_response,
+)
+from etorox_transports._blocking._line import Opener
+from etorox_transports.probe._case import Finding, Outcome, Unlike, differs, unanswered
+from etorox_transports.probe._line import Line
+from etorox_transports.probe._socket import Socket
+from etorox_transports.probe._talk import Talk
+
+__all__ = ["Reply", "Server"]
+
+_USER_AGENT = f"etorox-probe/{metadata.version('etorox-proto')}"
+_MAX_REDIRECTS = 10
+_LARGEST_BODY = 65_536
+# A part of a path that is so long may be a key, as it is in the exchange's URLs.
+_LONG_PART = 16
+
+
+@final
+class Reply(msgspec.Struct, frozen=True):
+    """What came for an HTTP request.
+
+    Attributes:
+        status: the status code.
+        content_type: without parameters, in lower case; empty if there is none.
+        body: all of it.
+    """
+
+    status: int
+    content_type: str
+    body: bytes
+
+    def __str__(self) -> str:
+        body = " ".join(self.body.decode(errors="replace").split())
+        return f"status {self.status}" + (f": {body}" if body else "")
+
+
+@final
+class Server:
+    """The server of one probe.
+
+    Args:
+        config: where it is, and the headers and token that it wants. Timeouts in it mean nothing.
+        opener: opens byte streams.
+        clock: the time, in seconds.
+        sleep: lets so many seconds pass.
+        timeout: how long to wait for what must come, in seconds.
+        pause: the least time between two streams that are opened, in seconds.
+
+    Attributes:
+        endpoint: where the hub is, behind all redirects.
+        timeout: as given.
+        redirects: how many there were.
+        is_mute: whether it was found that calls of unknown methods are not answered.
+        stateful: whether a negotiate response has granted stateful reconnect.
+    """
+
+    def __init__(
+        self,
+        config: HubConfig,
+        *,
+        opener: Opener,
+        clock: Callable[[], float],
+        sleep: Callable[[float], object],
+        timeout: float,
+        pause: float,
+    ) -> None:
+        self.endpoint = config.endpoint
+        self.timeout = timeout
+        self.redirects = 0
+        self.is_mute = False
+        self.stateful = False
+        self._config = config
+        self._opener = opener
+        self._clock = clock
+        self._sleep = sleep
+        self._pause = pause
+        self._opened_at = -pause
+        self._token = config.access_token() if callable(config.access_token) else config.access_token
+        self._headers = dict(config.headers)
+        self._cookies: dict[str, str] = {}
+        self._secrets: set[str] = set()
+        self._http: tuple[Line, h11.Connection] | None = None
+        self._kept: Talk | None = None
+        self._no_talk: Finding | None = None
+        self._hide(self._token, *self._headers.values(), *(v.partition(" ")[2] for v in self._headers.values()))
+        self._hide_endpoint()
+
+    @property
+    def now(self) -> float:
+        """The time, in seconds."""
+        return self._clock()
+
+    # ------------------------------------------------------------------------------------------------------ secrets
+
+    def without_secrets(self, text: str) -> str:
+        """The text, with tokens, headers, the query and long parts of the path taken out."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "[...]")
+        return text
+
+    def _hide(self, *secrets: str | None) -> None:
+        self._secrets.update(each for each in secrets if each and len(each) >= 4)
+
+    def _hide_endpoint(self) -> None:
+        self._hide(self.endpoint.query, *(part for part in self.endpoint.path.split("/") if len(part) >= _LONG_PART))
+
+    # --------------------------------------------------------------------------------------------------------- HTTP
+
+    def arrive(self) -> None:
+        """Negotiate once, and go where that leads.
+
+        Raises:
+            ConnectionFailed: there is nobody, nothing that speaks HTTP, or who asks is not let in.
+        """
+        while True:
+            try:
+                reply = self.negotiate()
+            except Unlike as unlike:
+                raise NegotiationFailed(
+                    f"expected an HTTP server at {self.endpoint.origin}, got {self.without_secrets(str(unlike))}"
+                ) from None
+            if reply.status in {401, 403}:
+                raise NegotiationFailed(
+                    f"expected to be let in, got status {reply.status}: an access token or a header is needed",
+                    status=reply.status,
+                )
+            negotiated = _read(reply)
+            if negotiated is None or negotiated.url is None:
+                return
+            self.redirects += 1
+            if self.redirects > _MAX_REDIRECTS:
+                raise NegotiationFailed(f"expected a hub after {_MAX_REDIRECTS} redirects, got another one")
+            self._follow(negotiated.url, negotiated.access_token)
+
+    def _follow(self, url: str, access_token: str | None) -> None:
+        endpoint = HubConfig(url=url, allow_insecure=self._config.allow_insecure).endpoint
+        if endpoint.origin != self.endpoint.origin:
+            # They were meant for the server that was named. A client sends them on; a probe has no need to.
+            self._headers, self._cookies = {}, {}
+            self._token = None
+        self._token = access_token or self._token
+        self.endpoint = endpoint
+        self._hide(access_token)
+        self._hide_endpoint()
+        self._hang_up()
+
+    def negotiate(self, query: str = "negotiateVersion=1", *, method: str = "POST") -> Reply:
+        """Ask for a connection; the query is put behind the endpoint's own."""
+        path = self.endpoint.path.rstrip("/") + "/negotiate"
+        reply = self.ask(method, _target(path, self.endpoint.query, query))
+        negotiated = _read(reply)
+        if negotiated is not None:
+            self._hide(negotiated.connection_token, negotiated.access_token)
+            self._hide(negotiated.connection_id if negotiated.negotiate_version < 1 else None)
+            self.stateful = self.stateful or negotiated.use_stateful_reconnect
+        return reply
+
+    def connect_id(self, query: str = "negotiateVersion=1") -> str | None:
+        """The id of a new connection; None if negotiation gives none."""
+        negotiated = _read(self.negotiate(query))
+        return None if negotiated is None else negotiated.connect_id
+
+    def ask(self, method: str, target: str) -> Reply:
+        """Send an HTTP request and wait for the response.
+
+        Raises:
+            Unlike: none came, or something else did.
+        """
+        had_one = self._http is not None
+        try:
+            return self._ask(method, target)
+        except _Gone:
+            if not had_one:
+                raise Unlike(differs("the end of the stream and no HTTP response")) from None
+        try:
+            return self._ask(method, target)  # the server did not keep the stream open for another request
+        except _Gone:
+            raise Unlike(differs("the end of the stream and no HTTP response")) from None
+
+    def _ask(self, method: str, target: str) -> Reply:
+        line, http = self._http or (self._open(), h11.Connection(h11.CLIENT))
+        self._http = None
+        try:
+            headers = [*self._common_headers(), *([("Content-Length", "0")] if method != "GET" else [])]
+            line.send(http.send(h11.Request(method=method, target=target, headers=headers)) or b"")
+            line.send(http.send(h11.EndOfMessage()) or b"")
+            reply = self._reply(line, http, line.heard)
+            if http.our_state is http.their_state is h11.DONE:
+                http.start_next_cycle()
+                self._http = line, http
+            return reply
+        finally:
+            if self._http is None:
+                line.close()
+
+    def _reply(self, line: Line, http: h11.Connection, before: int) -> Reply:
+        status, content_type, body, until = 0, "", b"", self._clock() + self.timeout
+        while True:
+            try:
+                event = http.next_event()
+            except h11.RemoteProtocolError as error:
+                if line.heard == before:
+                    raise _Gone from None
+                raise Unlike(differs(f"no HTTP response: {error}")) from None
+            match event:
+                case h11.Response():
+                    status = event.status_code
+                    fields = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+                    content_type = fields.get("content-type", "").partition(";")[0].strip().lower()
+                    for name, value in event.headers:
+                        if name == b"set-cookie":
+                            self._keep_cookie(value.decode("latin-1"))
+                case h11.Data():
+                    body = (body + event.data)[:_LARGEST_BODY]
+                case h11.EndOfMessage():
+                    return Reply(status, content_type, body)
+                case h11.NEED_DATA:
+                    data = line.receive(until)
+                    if data is None:
+                        what = "no end of the HTTP response" if status else "no HTTP response"
+                        raise Unlike(unanswered(f"{what} within {self.timeout:g} s"))
+                    http.receive_data(data)
+                case _:
+                    pass  # such as 100 Continue
+
+    def _keep_cookie(self, text: str) -> None:
+        name, found, value = text.partition(";")[0].partition("=")
+        if found and re.fullmatch(r"[!#-+\--:<-\[\]-~]*", value.strip()):
+            self._cookies[name.strip()] = value.strip()
+            self._hide(value.strip())
+
+    def _common_headers(self) -> list[tuple[str, str]]:
+        given = {name.lower() for name in self._headers}
+        headers = [
+            ("Host", self.endpoint.authority),
+            ("User-Agent", _USER_AGENT),
+            ("X-Requested-With", "XMLHttpRequest"),
+            *([("Authorization", f"Bearer {self._token}")] if self._token else []),
+            *([("Cookie", "; ".join(f"{k}={v}" for k, v in self._cookies.items()))] if self._cookies else []),
+        ]
+        return [each for each in headers if each[0].lower() not in given] + list(self._headers.items())
+
+    # --------------------------------------------------------------------------------------------------- WebSockets
+
+    def open(self, connect_id: str | None, **options: Any) -> Socket | Reply:
+        """Ask for a WebSocket; an HTTP response is the server's refusal.
+
+        Args:
+            connect_id: the value for `id`; None for none.
+            options: those of `Socket`.
+
+        Raises:
+            Unlike: something else came, or nothing.
+        """
+        self._let_go()
+        target = self.endpoint.websocket_target(connect_id)
+        headers = [each for each in self._common_headers() if each[0] != "Host"]
+        socket = Socket(self._open(), timeout=self.timeout, clock=self._clock, **options)
+        try:
+            refusal = socket.ask(self.endpoint.authority, target, headers)
+        except BaseException:
+            socket.drop()
+            raise
+        return socket if refusal is None else Reply(refusal[0], "", refusal[1])
+
+    def socket(self, query: str = "negotiateVersion=1", **options: Any) -> Socket:
+        """A new connection, negotiated if the server negotiates, up to the WebSocket.
+
+        Raises:
+            Unlike: there is none.
+        """
+        opened = self.open(self.connect_id(query), **options)
+        if isinstance(opened, Reply):
+            raise Unlike(differs(f"no WebSocket: {opened}"))
+        return opened
+
+    def greet(self, encoding: str = "json", **options: Any) -> Talk:
+        """A new connection, past the handshake; whatever is in the way is raised as skipped."""
+        if self._no_talk is not None:
+            raise Unlike(self._no_talk)
+        try:
+            talk = Talk(self.socket(**options), encoding)
+            try:
+                talk.shake_hands()
+            except BaseException:
+                talk.drop()
+                raise
+        except Unlike as unlike:
+            text = f"it needs a connection, and there is none: {unlike.finding.text}"
+            finding = Finding(Outcome.SKIPPED, text)
+            if encoding == "json" and not options:
+                self._no_talk = finding
+            raise Unlike(finding) from None
+        return talk
+
+    @contextlib.contextmanager
+    def talk(self, encoding: str = "json", **options: Any) -> Iterator[Talk]:
+        """A connection past the handshake; a plain one that others have used or will use, if all is well with it."""
+        is_plain = encoding == "json" and not options
+        if not is_plain or self._kept is None:
+            talk = self.greet(encoding, **options)
+        else:
+            talk, self._kept = self._kept, None
+        talk.is_mute = self.is_mute
+        try:
+            yield talk
+        finally:
+            if is_plain and talk.is_settled:
+                self._kept = talk
+            else:
+                talk.leave()
+
+    def leave(self) -> None:
+        """Say goodbye to everything that is open."""
+        self._let_go()
+        self._hang_up()
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.leave()
+            self._kept = None
+
+    def _hang_up(self) -> None:
+        if self._http is not None:
+            self._http[0].close()
+            self._http = None
+
+    def _open(self) -> Line:
+        wait = self._opened_at + self._pause - self._clock()
+        if wait > 0:
+            self._sleep(wait)
+        self._opened_at = self._clock()
+        at = self.endpoint
+        return Line(self._opener(Dial(at.host, at.port, at.tls, at.host), self.timeout), self._clock, self.timeout)
+
+
+class _Gone(Exception):
+    """The stream ended before a response began."""
+
+
+def _target(path: str, *queries: str) -> str:
+    query = "&".join(filter(None, queries))
+    return f"{path}?{query}" if query else path
+
+
+def _read(reply: Reply) -> NegotiateResponse | None:
+    """The negotiate response in this, if it is one."""
+    try:
+        return parse_negotiate_response(reply.body)
+    except ConnectionFailed:
+        return None

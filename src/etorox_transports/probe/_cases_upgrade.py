@@ -144,13 +144,16 @@ def compression(server: Server) -> Finding:
 @case("upgrade", sends="a WebSocket ping", expects="a pong with the same bytes", source=f"{_RFC}, 5.5.3")
 def websocket_ping(server: Server) -> Finding:
     """Proxies and browsers send them."""
-    with server.talk() as talk:
-        talk.socket.ping(b"etorox-probe")
-        talk.call()
-        if not talk.socket.pongs:
-            talk.hear()
-        if not talk.socket.pongs:
-            talk.is_settled = False
-            return unanswered("no pong")
-        pong = talk.socket.pongs.pop()
-        return (conforms if pong == b"etorox-probe" else differs)(f"a pong with {pong!r}")
+    socket = server.socket()
+    try:
+        socket.ping(b"etorox-probe")
+        pong = socket.hear_pong()
+        match pong:
+            case None:
+                return unanswered("no pong")
+            case End():
+                return differs(pong.how)
+            case _:
+                return (conforms if pong == b"etorox-probe" else differs)(f"a pong with {pong!r}")
+    finally:
+        socket.leave()

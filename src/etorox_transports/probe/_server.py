@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, final
+from urllib.parse import parse_qsl
 
 import h11
 import msgspec
@@ -128,7 +129,12 @@ class Server:
         self._secrets.update(each for each in secrets if each and len(each) >= 4)
 
     def _hide_endpoint(self) -> None:
-        self._hide(self.endpoint.query, *(part for part in self.endpoint.path.split("/") if len(part) >= _LONG_PART))
+        query = self.endpoint.query
+        self._hide(
+            query,
+            *(value for _, value in parse_qsl(query)),
+            *(part for part in self.endpoint.path.split("/") if len(part) >= _LONG_PART),
+        )
 
     # --------------------------------------------------------------------------------------------------------- HTTP
 

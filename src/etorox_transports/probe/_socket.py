@@ -73,14 +73,13 @@ class Socket:
     Attributes:
         timeout: as given.
         compresses: whether the server wants to, too.
-        pongs: what the server's pongs held.
         end: how it ended; None while it has not.
     """
 
     def __init__(self, line: Line, *, clock: Callable[[], float], timeout: float, compression: bool = False) -> None:
         self.timeout = timeout
         self.compresses = False
-        self.pongs: list[bytes] = []
+        self._pong: bytes | None = None
         self.end: End | None = None
         self._line = line
         self._clock = clock
@@ -168,6 +167,17 @@ class Socket:
             if not self._read(until):
                 return None
 
+    def hear_pong(self) -> bytes | End | None:
+        """What the server's pong holds; messages before it are passed over."""
+        until = self.now + self.timeout
+        while self._pong is None:
+            heard = self.hear(min(until - self.now, 0.05))
+            if isinstance(heard, End):
+                return heard
+            if self.now >= until:
+                break
+        return self._pong
+
     def how_it_ends(self, seconds: float | None = None) -> End | None:
         """What comes after the end of the talk: whether the stream ends, too. None if it does not."""
         until = self.now + (self.timeout if seconds is None else seconds)
@@ -204,7 +214,10 @@ class Socket:
             case Ping():
                 self.send(event.response())
             case Pong():
-                self.pongs.append(bytes(event.payload))
+                self._pong = bytes(event.payload)
+            case CloseConnection() if self._wsproto.state is ConnectionState.OPEN:
+                # What wsproto has to say to a peer that breaks the protocol; a close frame changes the state.
+                raise Unlike(differs(f"a breach of the WebSocket protocol: {event.reason}"))
             case CloseConnection():
                 reason = f" ({event.reason})" if event.reason else ""
                 had_asked = self._wsproto.state is ConnectionState.CLOSED

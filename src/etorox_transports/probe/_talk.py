@@ -74,7 +74,7 @@ class Talk:
 
     def hear_handshake(self, seconds: float | None = None) -> Any:
         """The handshake response: a value out of JSON, an `End`, or None."""
-        answer = self.hear(seconds)
+        answer = self._next(seconds, gives_pings=True)
         self._shakes_hands = False
         return answer
 
@@ -108,11 +108,14 @@ class Talk:
         Raises:
             Unlike: what came can be read by nobody.
         """
+        return self._next(seconds, gives_pings=False)
+
+    def _next(self, seconds: float | None, *, gives_pings: bool) -> Any:
         until = self.socket.now + (self.socket.timeout if seconds is None else seconds)
         while True:
             while self._heard:
                 message = self._heard.popleft()
-                if message not in ({"type": 6}, [6]):
+                if gives_pings or message not in ({"type": 6}, [6]):
                     return message
                 self.pings.append(self.socket.now)
             data = self.socket.hear(until - self.socket.now)

@@ -1,0 +1,406 @@
+"""The probe, in memory and in virtual time: servers that are right, servers that are wrong in one point, and no servers."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Any
+
+import pytest
+
+from etorox_proto import Dial
+from etorox_proto.signalr import (
+    ConnectionTokens,
+    HubConfig,
+    InvocationReceived,
+    LocalProtocolError,
+    NegotiationFailed,
+    ServerConfig,
+    ServerConnection,
+    State,
+)
+from etorox_transports import DialFailed
+from etorox_transports.probe import CASES, Outcome, Report, as_html, probe
+from probe.hubs import Memory, Plain
+from probe.wrong import PACKED, WRONG, AnswersWithResults
+
+URL = "http://localhost/hub"
+
+
+def probed(host: Any, url: str | HubConfig = URL, **options: Any) -> Report:
+    return probe(url, **{**Memory(host).ways(), **options})
+
+
+def outcome(report: Report, name: str) -> Outcome:
+    return next(each.outcome for each in report.results if each.case.name == name)
+
+
+def got(report: Report, name: str) -> str:
+    return next(each.got for each in report.results if each.case.name == name)
+
+
+class OurEnd:
+    """A stream of our own server, whose hub has no methods."""
+
+    def __init__(self, server: ServerConnection) -> None:
+        self._server = server
+
+    @property
+    def closed(self) -> bool:
+        return self._server.state is State.CLOSED
+
+    @property
+    def deadline(self) -> float:
+        return self._server.deadline
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        self._server.receive_data(data, now)
+        while (event := self._server.next_event()) is not None:
+            if isinstance(event, InvocationReceived) and event.invocation_id is not None:
+                self._server.complete(event.invocation_id, error="Method does not exist.", now=now)
+
+    def handle_timeout(self, now: float) -> None:
+        self._server.handle_timeout(now)
+
+    def data_to_send(self) -> bytes:
+        return self._server.data_to_send()
+
+
+class Ours:
+    def __init__(self, **options: Any) -> None:
+        self._config = ServerConfig(serves=lambda path: path == "/hub", **options)
+        self._tokens = ConnectionTokens(f"{number:022d}" for number in range(1_000))
+
+    def accept(self, now: float) -> OurEnd:
+        return OurEnd(ServerConnection(self._config, tokens=self._tokens, now=now))
+
+
+class Scripted:
+    """It says the same whatever it hears."""
+
+    def __init__(self, *said: bytes, ends: bool = True) -> None:
+        self._said = b"".join(said)
+        self._ends = ends
+        self.closed = False
+        self.deadline = float("inf")
+
+    def accept(self, _now: float) -> Scripted:
+        return Scripted(self._said, ends=self._ends)
+
+    def receive_data(self, data: bytes, _now: float) -> None:
+        self.closed = self.closed or not data or self._ends
+
+    def handle_timeout(self, _now: float) -> None:
+        raise AssertionError("nothing is due")
+
+    def data_to_send(self) -> bytes:
+        said, self._said = self._said, b""
+        return said
+
+
+class TestServersThatAreRight:
+    def test_our_own(self) -> None:
+        report = probed(Ours(compression=True), thorough=True)
+        odd = {each.case.name: each.got for each in report.results if each.outcome is not Outcome.CONFORMS}
+        assert odd == {
+            "resume/acknowledges": "the server does not grant stateful reconnect",
+            "resume/comes_back": "the server does not grant stateful reconnect",
+        }
+        assert got(report, "upgrade/compression") == "agreed on"
+        assert len(report.results) == len(CASES)
+
+    def test_another(self) -> None:
+        """As ASP.NET Core 3.1 is known to be, from captures."""
+        report = probed(Plain(), thorough=True)
+        skipped = {each.case.name for each in report.results if each.outcome is not Outcome.CONFORMS}
+        assert skipped == PACKED | {"resume/acknowledges", "resume/comes_back"}
+
+    def test_it_takes_no_longer_than_it_must(self) -> None:
+        memory = Memory(Plain())
+        probe(URL, **memory.ways())
+        assert memory.now - 1_000 < 25  # 15 of them until the server pings
+
+    def test_streams_are_opened_one_after_the_other_and_spaced(self) -> None:
+        memory = Memory(Plain())
+        probe(URL, pause=0.5, only=["upgrade", "handshake"], **memory.ways())
+        times = [time for time, _ in memory.dials]
+        assert all(later - earlier >= 0.5 for earlier, later in zip(times, times[1:], strict=False))
+        assert all(each.closed for each in memory.ends)
+
+    def test_nothing_is_invoked_but_what_cannot_exist(self) -> None:
+        class Listening(Plain):
+            targets: set[str] = set()
+
+            def take(self, text: str) -> list[dict[str, Any]]:
+                self.targets |= set(re.findall(r'"target" ?: ?"([^"]*)"', text))
+                return super().take(text)
+
+        probed(Listening(), thorough=True)
+        assert Listening.targets == {"EtoroxProbeNoSuchMethod"}
+
+    def test_a_server_that_keeps_no_stream_open_for_http(self) -> None:
+        class Closing(Plain):
+            keeps_http = False
+
+        assert not probed(Closing()).differing
+
+    def test_a_hub_that_answers_no_unknown_calls(self) -> None:
+        class Mute(Plain):
+            def take(self, text: str) -> list[dict[str, Any]]:
+                return [each for each in super().take(text) if each["type"] != 3]
+
+        report = probed(Mute(), thorough=True)
+        assert {each.case.name for each in report.differing} == {
+            # These two come before it is known.
+            "upgrade/compression",
+            "handshake/with_a_call",
+            "messages/unknown_method",
+        }
+        assert report.counts["tolerated"] > 10
+        assert outcome(report, "messages/unknown_type") is Outcome.TOLERATED
+
+    def test_a_server_from_before_versions(self) -> None:
+        class Old(Plain):
+            def negotiate(self, query: dict[str, str]) -> tuple[int, str, bytes]:
+                status, kind, body = super().negotiate({**query, "negotiateversion": "0"})
+                return status, kind, body.replace(b'"negotiateVersion": 0, ', b"")
+
+        report = probed(Old())
+        assert outcome(report, "negotiate/version_1") is Outcome.TOLERATED
+        assert {each.case.name for each in report.differing} == {
+            "negotiate/version_no_number",
+            "negotiate/version_too_low",
+        }
+
+    def test_a_server_without_a_limit(self) -> None:
+        class Unlimited(Plain):
+            largest = 100_000_000
+
+        report = probed(Unlimited(), only=["messages/oversized"])
+        assert outcome(report, "messages/oversized") is Outcome.TOLERATED
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
+def test_a_server_differs_where_it_is_wrong_and_nowhere_else(wrong: type[Plain]) -> None:
+    report = probed(wrong(), thorough=True)
+    assert {each.case.name for each in report.differing} == WRONG[wrong]
+    assert all(each.got for each in report.results)
+
+
+class TestWhatIsNoServer:
+    def test_nobody_is_there(self) -> None:
+        def refuse(_dial: Dial, _timeout: float) -> Any:
+            raise DialFailed("could not connect to localhost port 80: Connection refused", may_retry=True)
+
+        with pytest.raises(DialFailed, match="refused"):
+            probed(Plain(), open=refuse)
+
+    def test_it_goes_away_in_the_middle(self) -> None:
+        memory = Memory(Plain())
+        left = iter(range(5))
+
+        def run_out(dial: Dial, timeout: float) -> Any:
+            if next(left, None) is None:
+                raise DialFailed("could not connect to localhost port 80: Connection refused", may_retry=True)
+            return memory.open(dial, timeout)
+
+        report = probe(URL, **{**memory.ways(), "open": run_out})
+        assert "the server is gone: could not connect" in got(report, "upgrade/with_spent_id")
+        assert len(report.results) == len([each for each in CASES if not each.is_thorough])
+
+    def test_it_says_nothing(self) -> None:
+        with pytest.raises(NegotiationFailed, match="got no HTTP response within 5 s"):
+            probed(Scripted(ends=False))
+
+    def test_it_hangs_up(self) -> None:
+        with pytest.raises(NegotiationFailed, match="got the end of the stream and no HTTP response"):
+            probed(Scripted())
+
+    def test_it_speaks_something_else(self) -> None:
+        with pytest.raises(NegotiationFailed, match="no HTTP response: illegal status line"):
+            probed(Scripted(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", ends=False))
+
+    def test_it_never_ends_its_response(self) -> None:
+        with pytest.raises(NegotiationFailed, match="no end of the HTTP response within 2 s"):
+            probed(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", ends=False), timeout=2)
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_it_does_not_let_us_in(self, status: int) -> None:
+        with pytest.raises(NegotiationFailed, match=f"got status {status}") as caught:
+            probed(Scripted(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status))
+        assert caught.value.status == status
+
+    def test_it_is_some_other_web_server(self) -> None:
+        report = probed(Scripted(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope"), thorough=True)
+        assert got(report, "negotiate/version_1") == "status 404: nope"
+        assert got(report, "upgrade/without_id") == "status 404: nope: negotiation cannot be skipped"
+        assert outcome(report, "messages/ping") is Outcome.SKIPPED
+        assert Outcome.CONFORMS in {each.outcome for each in report.results}  # 404 is right for what does not exist
+
+    def test_it_is_classic_signalr(self) -> None:
+        body = b'{"ProtocolVersion":"1.5","ConnectionId":"a","ConnectionToken":"b"}'
+        reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        assert "classic" in got(probed(Scripted(reply), only=["negotiate/version_1"]), "negotiate/version_1")
+
+    def test_it_accepts_websockets_and_then_breaks_their_protocol(self) -> None:
+        class Broken(Plain):
+            def accept(self, now: float) -> Any:
+                end = super().accept(now)
+                honest = end.data_to_send
+                # What a client gets has no reserved bit.
+                end.data_to_send = lambda: honest().replace(b"\x81", b"\xf1", 1)  # type: ignore[method-assign]
+                return end
+
+        report = probed(Broken(), only=["handshake/json"])
+        assert "a breach of the WebSocket protocol" in got(report, "handshake/json")
+
+    def test_there_is_no_such_case(self) -> None:
+        with pytest.raises(ValueError, match=r"a case or of a group \(negotiate, .*\), got 'nix'"):
+            probed(Plain(), only=["nix"])
+
+    def test_it_is_far_away_and_not_encrypted(self) -> None:
+        with pytest.raises(LocalProtocolError, match="https"):
+            probed(Plain(), "http://example.test/hub")
+        assert not probed(Plain(), HubConfig(url="http://example.test/hub", allow_insecure=True)).differing
+
+
+class Redirecting(Plain):
+    def __init__(self, to: str, **more: str) -> None:
+        super().__init__()
+        self._to = {"url": to, **more}
+
+    def negotiate(self, _query: dict[str, str]) -> tuple[int, str, bytes]:
+        return 200, "application/json", json.dumps(self._to).encode()
+
+
+class TestRedirects:
+    def test_they_are_followed(self) -> None:
+        memory = Memory(Redirecting("http://there.localhost:81/hub"), others={"there.localhost": Plain()})
+        report = probe(URL, **memory.ways())
+        assert report.origin == "http://there.localhost:81"
+        assert got(report, "negotiate/version_1") == "version 1, behind 1 redirects"
+        assert not report.differing
+
+    def test_headers_and_token_go_nowhere_else(self) -> None:
+        memory = Memory(
+            Redirecting("http://there.localhost/hub", accessToken="of-the-redirect"),
+            others={"there.localhost": Plain()},
+        )
+        config = HubConfig(url=URL, access_token="of-the-user", headers={"X-Key": "secret-key"})
+        probe(config, **memory.ways())
+        first, *others = memory.sent
+        assert b"of-the-user" in first
+        assert b"secret-key" in first
+        told = b"".join(others)
+        assert b"of-the-user" not in told
+        assert b"secret-key" not in told
+        assert b"of-the-redirect" in told
+
+    def test_they_end(self) -> None:
+        memory = Memory(Redirecting(URL))
+        with pytest.raises(NegotiationFailed, match="after 10 redirects"):
+            probe(URL, **memory.ways())
+        assert len(memory.sent) < 40
+
+
+class Echoing(Plain):
+    """It repeats what it was told, wherever it can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = ""
+
+    def reply(self, method: str, path: str, query: dict[str, str]) -> tuple[int, str, bytes]:
+        if path == "/hub":
+            return 200, "text/plain", f"{query} {' '.join(self.ids)}".encode()
+        return super().reply(method, path.replace("/a-key-that-is-long-enough", ""), query)
+
+    def unknown_method(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {**super().unknown_method(message), "error": f"no, {' '.join(self.ids)}"}
+
+
+def test_no_secret_is_shown() -> None:
+    """Neither tokens nor ids, nor the query, nor headers, however much the server likes to repeat them."""
+    memory = Memory(Echoing())
+    config = HubConfig(
+        url=f"{URL}?key=of-the-query", access_token="the-access-token", headers={"X-Key": "Scheme the-header"}
+    )
+    report = probe(config, **memory.ways())
+    told = str(report) + report.as_json() + as_html(report) + repr(report)
+    assert b"of-the-query" in b"".join(memory.sent)
+    for secret in ("of-the-query", "the-access-token", "the-header", "0000000000000"):
+        assert secret not in told, f"{secret} is shown"
+    assert "[...]" in told
+
+
+def test_cookies_go_back_to_their_server() -> None:
+    class Sticky(Plain):
+        def accept(self, now: float) -> Any:
+            end = super().accept(now)
+            honest = end.data_to_send
+            end.data_to_send = lambda: honest().replace(  # type: ignore[method-assign]
+                b"HTTP/1.1 200 \r\n", b"HTTP/1.1 200 \r\nSet-Cookie: server=of-the-cookie; Path=/\r\n"
+            )
+            return end
+
+    memory = Memory(Sticky())
+    probe(URL, only=["upgrade/with_id"], **memory.ways())
+    assert b"server=of-the-cookie" in memory.sent[-2]
+
+
+class TestReport:
+    report = probed(Plain(), thorough=True)
+    bad = probed(AnswersWithResults())
+
+    def test_the_text_fits_a_terminal(self) -> None:
+        for each in (self.report, self.bad):
+            assert max(map(len, str(each).splitlines())) <= 80
+
+    def test_what_differs_is_explained(self) -> None:
+        text = " ".join(str(self.bad).split())
+        assert "differs unknown_stream" in text
+        assert "sent: a stream invocation of a method that does not exist" in text
+        assert "expected: a Completion with an error (Hub Protocol)" in text
+        assert text.endswith(self.bad.summary)
+
+    def test_all_forms_agree(self) -> None:
+        told = json.loads(self.report.as_json())
+        assert told["server"] == self.report.origin
+        assert told["counts"] == self.report.counts
+        assert {each["case"]: each["outcome"] for each in told["results"]} == {
+            each.case.name: each.outcome.value for each in self.report.results
+        }
+        page = as_html(self.report)
+        rows = re.findall(r'<th scope="row">(.*?)</th><td class="outcome">(.*?)</td><td>(.*?)<dl>', page)
+        assert [(name, state, html.unescape(text)) for name, state, text in rows] == [
+            (each.case.name.partition("/")[2], each.outcome.value, each.got) for each in self.report.results
+        ]
+
+    def test_the_page_needs_nothing_else(self) -> None:
+        page = as_html(self.report)
+        assert "<script" not in page
+        assert not re.findall(r"(?:src|href)\s*=", page)
+        assert "http://localhost" in page
+
+    def test_what_a_server_says_is_no_markup(self) -> None:
+        class Marking(Plain):
+            def unknown_method(self, message: dict[str, Any]) -> dict[str, Any]:
+                return {**super().unknown_method(message), "error": "<script>alert(1)</script>"}
+
+        assert "<script" not in as_html(probed(Marking(), only=["messages/unknown_method"]))
+
+    def test_results_are_told_as_they_come(self) -> None:
+        told: list[Any] = []
+        report = probed(Plain(), only=["negotiate", "handshake/json"], tell=told.append)
+        assert tuple(told) == report.results
+        assert {each.case.group for each in told} == {"negotiate", "handshake"}
+
+    def test_thorough_cases_are_run_when_they_are_named(self) -> None:
+        assert [each.case.name for each in probed(Plain(), only=["handshake/none_at_all"]).results] == [
+            "handshake/none_at_all"
+        ]
+
+    def test_every_case_has_a_name_of_its_own(self) -> None:
+        assert len({each.name for each in CASES}) == len(CASES)
+        assert all(each.sends and each.expects and each.source for each in CASES)

@@ -1,4 +1,4 @@
-"""Servers in memory and in virtual time for the probe: `Plain`, which behaves as ASP.NET Core 3.1 does, and the way there.
+"""A server in memory and in virtual time for the probe: `Plain`, which behaves as ASP.NET Core 3.1 does; the way there.
 
 `Plain` is written on h11 and wsproto and shares nothing with the server that it stands in for; it is cut into pieces
 that a test can replace to make it wrong in one point.
@@ -24,7 +24,7 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
-from wsproto.extensions import PerMessageDeflate
+from wsproto.extensions import Extension, PerMessageDeflate
 
 from etorox_proto import Dial
 
@@ -327,7 +327,7 @@ class PlainEnd:
         self.id = connect_id
         if connect_id is not None:
             self.hub.ids[connect_id] = "open"
-        offers = [PerMessageDeflate()] if self.hub.deflates else []
+        offers: list[Extension] = [PerMessageDeflate()] if self.hub.deflates else []
         self.output += self._ws.send(AcceptConnection(extensions=offers))
         self._give_up_at = now + self.hub.handshake_timeout
         self._plan()

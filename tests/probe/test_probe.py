@@ -1,8 +1,9 @@
-"""The probe, in memory and in virtual time: servers that are right, servers that are wrong in one point, and no servers."""
+"""The probe, in memory and in virtual time: servers that are right, wrong in one point, or none."""
 
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from typing import Any
@@ -125,19 +126,19 @@ class TestServersThatAreRight:
         memory = Memory(Plain())
         probe(URL, pause=0.5, only=["upgrade", "handshake"], **memory.ways())
         times = [time for time, _ in memory.dials]
-        assert all(later - earlier >= 0.5 for earlier, later in zip(times, times[1:], strict=False))
+        assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(times))
         assert all(each.closed for each in memory.ends)
 
     def test_nothing_is_invoked_but_what_cannot_exist(self) -> None:
-        class Listening(Plain):
-            targets: set[str] = set()
+        targets: set[str] = set()
 
+        class Listening(Plain):
             def take(self, text: str) -> list[dict[str, Any]]:
-                self.targets |= set(re.findall(r'"target" ?: ?"([^"]*)"', text))
+                targets.update(re.findall(r'"target" ?: ?"([^"]*)"', text))
                 return super().take(text)
 
         probed(Listening(), thorough=True)
-        assert Listening.targets == {"EtoroxProbeNoSuchMethod"}
+        assert targets == {"EtoroxProbeNoSuchMethod"}
 
     def test_a_server_that_keeps_no_stream_open_for_http(self) -> None:
         class Closing(Plain):

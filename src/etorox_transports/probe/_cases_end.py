@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from etorox_transports.probe._case import Finding, Outcome, Unlike, case, conforms, differs, tolerated, unanswered
-from etorox_transports.probe._server import Reply, Server
+from etorox_transports.probe._http import Reply
+from etorox_transports.probe._server import Server
 from etorox_transports.probe._socket import Data, End
 from etorox_transports.probe._talk import NO_SUCH_METHOD, Talk, shown
 

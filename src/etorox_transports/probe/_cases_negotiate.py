@@ -11,7 +11,8 @@ import msgspec
 
 from etorox_proto.signalr import ConnectionFailed, NegotiateResponse, parse_negotiate_response
 from etorox_transports.probe._case import Finding, Unlike, case, conforms, differs, tolerated
-from etorox_transports.probe._server import Reply, Server
+from etorox_transports.probe._http import Reply
+from etorox_transports.probe._server import Server
 
 _SPEC, _OFFICIAL = "Transport Protocols", "ASP.NET Core"
 # What 128 bits take in base64, without padding.

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from etorox_transports.probe._case import Finding, Outcome, Unlike, case, conforms, differs, tolerated, unanswered
-from etorox_transports.probe._server import Reply, Server
+from etorox_transports.probe._http import Reply
+from etorox_transports.probe._server import Server
 from etorox_transports.probe._socket import End, Socket
 
 _SPEC, _OFFICIAL, _RFC = "Transport Protocols", "ASP.NET Core", "RFC 6455"

@@ -4,20 +4,16 @@ One byte stream is open at a time beside the one that carries HTTP, and opening 
 but what no server may do: say nothing, or no HTTP. Time and streams come from outside, so that the same cases run in
 virtual time.
 
-Source: SignalR's Transport Protocols; RFC 9112.
+Source: SignalR's Transport Protocols.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, final
 from urllib.parse import parse_qsl
-
-import h11
-import msgspec
 
 from etorox_proto.signalr import (
     ConnectionFailed,
@@ -28,37 +24,18 @@ from etorox_proto.signalr import (
     parse_negotiate_response,
 )
 from etorox_transports._blocking._line import Opener
-from etorox_transports.probe._case import Finding, Outcome, Unlike, differs, unanswered
+from etorox_transports.probe._case import Finding, Outcome, Unlike, differs
+from etorox_transports.probe._http import Http, Reply
 from etorox_transports.probe._line import Line
 from etorox_transports.probe._socket import Socket
 from etorox_transports.probe._talk import Talk
 
-__all__ = ["Reply", "Server"]
+__all__ = ["Server"]
 
 _USER_AGENT = f"etorox-probe/{metadata.version('etorox-proto')}"
 _MAX_REDIRECTS = 10
-_LARGEST_BODY = 65_536
 # A part of a path that is so long may be a key, as it is in the exchange's URLs.
 _LONG_PART = 16
-
-
-@final
-class Reply(msgspec.Struct, frozen=True):
-    """What came for an HTTP request.
-
-    Attributes:
-        status: the status code.
-        content_type: without parameters, in lower case; empty if there is none.
-        body: all of it.
-    """
-
-    status: int
-    content_type: str
-    body: bytes
-
-    def __str__(self) -> str:
-        body = " ".join(self.body.decode(errors="replace").split())
-        return f"status {self.status}" + (f": {body}" if body else "")
 
 
 @final
@@ -104,9 +81,8 @@ class Server:
         self._opened_at = -pause
         self._token = config.access_token() if callable(config.access_token) else config.access_token
         self._headers = dict(config.headers)
-        self._cookies: dict[str, str] = {}
         self._secrets: set[str] = set()
-        self._http: tuple[Line, h11.Connection] | None = None
+        self._http = Http(self._open, clock=clock, timeout=timeout)
         self._kept: Talk | None = None
         self._no_talk: Finding | None = None
         self._hide(self._token, *self._headers.values(), *(v.partition(" ")[2] for v in self._headers.values()))
@@ -129,12 +105,9 @@ class Server:
         self._secrets.update(each for each in secrets if each and len(each) >= 4)
 
     def _hide_endpoint(self) -> None:
-        query = self.endpoint.query
-        self._hide(
-            query,
-            *(value for _, value in parse_qsl(query)),
-            *(part for part in self.endpoint.path.split("/") if len(part) >= _LONG_PART),
-        )
+        path, query = self.endpoint.path, self.endpoint.query
+        self._hide(query, *(value for _, value in parse_qsl(query)))
+        self._hide(*(part for part in path.split("/") if len(part) >= _LONG_PART))
 
     # --------------------------------------------------------------------------------------------------------- HTTP
 
@@ -168,13 +141,13 @@ class Server:
         endpoint = HubConfig(url=url, allow_insecure=self._config.allow_insecure).endpoint
         if endpoint.origin != self.endpoint.origin:
             # They were meant for the server that was named. A client sends them on; a probe has no need to.
-            self._headers, self._cookies = {}, {}
-            self._token = None
+            self._headers, self._token = {}, None
+            self._http.cookies.clear()
         self._token = access_token or self._token
         self.endpoint = endpoint
         self._hide(access_token)
         self._hide_endpoint()
-        self._hang_up()
+        self._http.hang_up()
 
     def negotiate(self, query: str = "negotiateVersion=1", *, method: str = "POST") -> Reply:
         """Ask for a connection; the query is put behind the endpoint's own."""
@@ -198,77 +171,18 @@ class Server:
         Raises:
             Unlike: none came, or something else did.
         """
-        had_one = self._http is not None
-        try:
-            return self._ask(method, target)
-        except _Gone:
-            if not had_one:
-                raise Unlike(differs("the end of the stream and no HTTP response")) from None
-        try:
-            return self._ask(method, target)  # the server did not keep the stream open for another request
-        except _Gone:
-            raise Unlike(differs("the end of the stream and no HTTP response")) from None
-
-    def _ask(self, method: str, target: str) -> Reply:
-        line, http = self._http or (self._open(), h11.Connection(h11.CLIENT))
-        self._http = None
-        try:
-            headers = [*self._common_headers(), *([("Content-Length", "0")] if method != "GET" else [])]
-            line.send(http.send(h11.Request(method=method, target=target, headers=headers)) or b"")
-            line.send(http.send(h11.EndOfMessage()) or b"")
-            reply = self._reply(line, http, line.heard)
-            if http.our_state is http.their_state is h11.DONE:
-                http.start_next_cycle()
-                self._http = line, http
-            return reply
-        finally:
-            if self._http is None:
-                line.close()
-
-    def _reply(self, line: Line, http: h11.Connection, before: int) -> Reply:
-        status, content_type, body, until = 0, "", b"", self._clock() + self.timeout
-        while True:
-            try:
-                event = http.next_event()
-            except h11.RemoteProtocolError as error:
-                if line.heard == before:
-                    raise _Gone from None
-                raise Unlike(differs(f"no HTTP response: {error}")) from None
-            match event:
-                case h11.Response():
-                    status = event.status_code
-                    fields = {name.decode(): value.decode("latin-1") for name, value in event.headers}
-                    content_type = fields.get("content-type", "").partition(";")[0].strip().lower()
-                    for name, value in event.headers:
-                        if name == b"set-cookie":
-                            self._keep_cookie(value.decode("latin-1"))
-                case h11.Data():
-                    body = (body + event.data)[:_LARGEST_BODY]
-                case h11.EndOfMessage():
-                    return Reply(status, content_type, body)
-                case h11.NEED_DATA:
-                    data = line.receive(until)
-                    if data is None:
-                        what = "no end of the HTTP response" if status else "no HTTP response"
-                        raise Unlike(unanswered(f"{what} within {self.timeout:g} s"))
-                    http.receive_data(data)
-                case _:
-                    pass  # such as 100 Continue
-
-    def _keep_cookie(self, text: str) -> None:
-        name, found, value = text.partition(";")[0].partition("=")
-        if found and re.fullmatch(r"[!#-+\--:<-\[\]-~]*", value.strip()):
-            self._cookies[name.strip()] = value.strip()
-            self._hide(value.strip())
+        reply = self._http.ask(method, target, self._common_headers())
+        self._hide(*self._http.cookies.values())
+        return reply
 
     def _common_headers(self) -> list[tuple[str, str]]:
-        given = {name.lower() for name in self._headers}
+        given, cookies = {name.lower() for name in self._headers}, self._http.cookies
         headers = [
             ("Host", self.endpoint.authority),
             ("User-Agent", _USER_AGENT),
             ("X-Requested-With", "XMLHttpRequest"),
             *([("Authorization", f"Bearer {self._token}")] if self._token else []),
-            *([("Cookie", "; ".join(f"{k}={v}" for k, v in self._cookies.items()))] if self._cookies else []),
+            *([("Cookie", "; ".join(f"{k}={v}" for k, v in cookies.items()))] if cookies else []),
         ]
         return [each for each in headers if each[0].lower() not in given] + list(self._headers.items())
 
@@ -345,17 +259,12 @@ class Server:
     def leave(self) -> None:
         """Say goodbye to everything that is open."""
         self._let_go()
-        self._hang_up()
+        self._http.hang_up()
 
     def _let_go(self) -> None:
         if self._kept is not None:
             self._kept.leave()
             self._kept = None
-
-    def _hang_up(self) -> None:
-        if self._http is not None:
-            self._http[0].close()
-            self._http = None
 
     def _open(self) -> Line:
         wait = self._opened_at + self._pause - self._clock()
@@ -364,10 +273,6 @@ class Server:
         self._opened_at = self._clock()
         at = self.endpoint
         return Line(self._opener(Dial(at.host, at.port, at.tls, at.host), self.timeout), self._clock, self.timeout)
-
-
-class _Gone(Exception):
-    """The stream ended before a response began."""
 
 
 def _target(path: str, *queries: str) -> str:

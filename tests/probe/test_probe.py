@@ -373,7 +373,10 @@ class TestReport:
             each.case.name: each.outcome.value for each in self.report.results
         }
         page = as_html(self.report)
-        rows = re.findall(r'<th scope="row">(.*?)</th><td class="outcome">(.*?)</td><td>(.*?)<dl>', page)
+        rows = re.findall(
+            r'<th scope="row">(.*?)</th><td class="outcome">(.*?)</td><td><details(?: open)?><summary>(.*?)</summary>',
+            page,
+        )
         assert [(name, state, html.unescape(text)) for name, state, text in rows] == [
             (each.case.name.partition("/")[2], each.outcome.value, each.got) for each in self.report.results
         ]

@@ -7,7 +7,6 @@ they come, and nothing secret is: `probe` takes it out of what the server says.
 from __future__ import annotations
 
 import os
-import ssl
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import partial
@@ -19,10 +18,10 @@ from rich.text import Text
 
 from etorox_proto import LocalProtocolError
 from etorox_proto.signalr import HubConfig
-from etorox_transports import new_tls_context
 from etorox_transports.blocking import open_socket
 from etorox_transports.cli._display import new_console
 from etorox_transports.cli._text import printable
+from etorox_transports.cli._trust import trusting
 from etorox_transports.probe import CASES, Outcome, Result, as_html, probe
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ _STYLES = {
 }
 _OUTCOME = slice(2, 14)  # where it stands in the first line of a result
 _AS_ASKED, _DIFFERS = 0, 5
+_STANDARD_OUTPUT = Path("-")
 
 
 def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -57,7 +57,9 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--thorough", action="store_true", help="also what is large, or takes up to 45 s")
     parser.add_argument("--list", action="store_true", help="show the cases, and ask nobody")
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output, and no text")
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="write the report as JSON; - for standard output, and no text"
+    )
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page that needs no other file")
     parser.add_argument("--header", action="append", default=[], type=_header, metavar="NAME:VALUE")
     token = parser.add_mutually_exclusive_group()
@@ -98,7 +100,9 @@ def _probe(options: Namespace) -> int:
         url=options.url, headers=dict(options.header), access_token=_token(options), allow_insecure=options.insecure
     )
     show = _Lines(console)
-    is_quiet = options.json == "-"
+    is_quiet = options.json == _STANDARD_OUTPUT
+    for file in {options.html, options.json} - {None, _STANDARD_OUTPUT}:
+        _check(file)
     try:
         report = probe(
             config,
@@ -107,7 +111,7 @@ def _probe(options: Namespace) -> int:
             timeout=options.timeout,
             pause=options.pause,
             tell=None if is_quiet else show,
-            open=partial(open_socket, ssl_context=_tls(options.ca_file)),
+            open=partial(open_socket, ssl_context=trusting(options.ca_file)),
         )
     except ValueError as error:
         raise LocalProtocolError(f"{error}; --list shows them") from None
@@ -118,8 +122,16 @@ def _probe(options: Namespace) -> int:
     if is_quiet:
         sys.stdout.write(report.as_json() + "\n")
     elif options.json is not None:
-        Path(options.json).write_text(report.as_json() + "\n", encoding="utf-8")
+        options.json.write_text(report.as_json() + "\n", encoding="utf-8")
     return _DIFFERS if report.differing else _AS_ASKED
+
+
+def _check(file: Path) -> None:
+    """See that a report can be written there before the server is asked."""
+    try:
+        file.open("ab").close()
+    except OSError as error:
+        raise LocalProtocolError(f"expected a file that can be written, got {file}: {error.strerror}") from None
 
 
 def _token(options: Namespace) -> str | None:
@@ -134,16 +146,6 @@ def _token(options: Namespace) -> str | None:
             raise LocalProtocolError(f"expected an access token in the variable {options.token_env}, it is not set")
         return token
     return None
-
-
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    context = new_tls_context()
-    if ca_file is None:
-        return context
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise LocalProtocolError(f"expected a file with certificates in --ca-file, got {error}") from None
 
 
 def _list(console: Console) -> None:

@@ -28,11 +28,11 @@ from etorox_proto import (
     generate_private_key,
     load_private_key,
 )
-from etorox_transports import new_tls_context
 from etorox_transports.cli._display import Display, JsonLines, PrettyLines
 from etorox_transports.cli._host import SimulatorHost
 from etorox_transports.cli._secrets import API_KEY, KEY, KEY_FILE, PASSPHRASE, read_credentials
 from etorox_transports.cli._simulate import choose_instruments
+from etorox_transports.cli._trust import trusting
 from etorox_transports.cli._watch import ADAPTERS, Summary, Wish, watch
 
 if TYPE_CHECKING:
@@ -125,22 +125,14 @@ def _exchange(
 ) -> Iterator[tuple[ExchangeConfig, Credentials, ssl.SSLContext | None]]:
     """Where to connect and as whom; without a host, the embedded exchange for as long as it is needed."""
     if options.host is not None:
-        context = None
-        if options.ca_file is not None:
-            try:
-                context = ssl.create_default_context(cafile=options.ca_file)
-            except OSError as error:
-                reason = "it holds none" if isinstance(error, ssl.SSLError) else error.strerror
-                raise LocalProtocolError(
-                    f"expected --ca-file to name a file of certificates (PEM): {options.ca_file}: {reason}"
-                ) from None
+        context = trusting(options.ca_file)
         try:
             config = ExchangeConfig(options.host)
         except LocalProtocolError as error:
             if options.host.startswith("http:"):
                 raise LocalProtocolError("expected https:// in --host; http:// is for this machine only") from error
             raise
-        yield config, read_credentials(options.api_key, options.key_file), context or new_tls_context()
+        yield config, read_credentials(options.api_key, options.key_file), context
         return
     if options.api_key or options.key_file or options.ca_file:
         raise LocalProtocolError(

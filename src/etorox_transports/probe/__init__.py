@@ -16,7 +16,8 @@ from etorox_transports.probe import (  # isort: skip - they are entered in this 
     _cases_messages,
     _cases_end,
 )
-from etorox_transports.probe._case import CASES, Case, Finding, Outcome
+from etorox_transports.probe._case import CASES, Case
+from etorox_transports.probe._finding import Finding, Outcome
 from etorox_transports.probe._page import as_html
 from etorox_transports.probe._run import Report, Result, probe
 

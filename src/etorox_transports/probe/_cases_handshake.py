@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from etorox_transports.probe._case import Finding, Unlike, case, conforms, differs, tolerated, unanswered
+from etorox_transports.probe._case import case
+from etorox_transports.probe._finding import Finding, Unlike, conforms, differs, tolerated, unanswered
 from etorox_transports.probe._server import Server
 from etorox_transports.probe._socket import End
 from etorox_transports.probe._talk import NO_SUCH_METHOD, Talk, shown

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from etorox_transports.probe._case import Finding, Unlike, case, conforms, differs, tolerated
+from etorox_transports.probe._case import case
+from etorox_transports.probe._finding import Finding, Unlike, conforms, differs, tolerated
 from etorox_transports.probe._server import Server
 from etorox_transports.probe._socket import End
 from etorox_transports.probe._talk import NO_SUCH_METHOD, shown

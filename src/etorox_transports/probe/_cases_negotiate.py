@@ -10,7 +10,8 @@ import re
 import msgspec
 
 from etorox_proto.signalr import ConnectionFailed, NegotiateResponse, parse_negotiate_response
-from etorox_transports.probe._case import Finding, Unlike, case, conforms, differs, tolerated
+from etorox_transports.probe._case import case
+from etorox_transports.probe._finding import Finding, Unlike, conforms, differs, tolerated
 from etorox_transports.probe._http import Reply
 from etorox_transports.probe._server import Server
 
@@ -61,7 +62,12 @@ def without_version(server: Server) -> Finding:
     return _as_version_0(server, "")
 
 
-@case("negotiate", sends="POST /negotiate?negotiateVersion=0", expects="the same", source=_SPEC)
+@case(
+    "negotiate",
+    sends="POST /negotiate?negotiateVersion=0",
+    expects="version 0 or none, with connectionId and without connectionToken",
+    source=_SPEC,
+)
 def version_0(server: Server) -> Finding:
     """The same, said."""
     return _as_version_0(server, "negotiateVersion=0")

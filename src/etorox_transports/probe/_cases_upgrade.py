@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from etorox_transports.probe._case import Finding, Outcome, Unlike, case, conforms, differs, tolerated, unanswered
+from etorox_transports.probe._case import case
+from etorox_transports.probe._finding import Finding, Outcome, Unlike, conforms, differs, tolerated, unanswered
 from etorox_transports.probe._http import Reply
 from etorox_transports.probe._server import Server
 from etorox_transports.probe._socket import End, Socket

@@ -12,7 +12,7 @@ from typing import final
 import h11
 import msgspec
 
-from etorox_transports.probe._case import Unlike, differs, unanswered
+from etorox_transports.probe._finding import Unlike, differs, unanswered
 from etorox_transports.probe._line import Line
 
 __all__ = ["Http", "Reply"]

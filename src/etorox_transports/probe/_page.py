@@ -6,7 +6,7 @@ import html
 from datetime import UTC, datetime
 from importlib import metadata
 
-from etorox_transports.probe._case import Outcome
+from etorox_transports.probe._finding import Outcome
 from etorox_transports.probe._run import Report, Result
 
 __all__ = ["as_html"]
@@ -36,6 +36,7 @@ td, th { border-top: 1px solid var(--line); padding: .45rem .5rem; text-align: l
 th { width: 12rem; font-family: ui-monospace, monospace; font-size: .87rem; } td.outcome { width: 7rem; }
 dl { display: grid; grid-template-columns: 5rem 1fr; gap: .1rem .5rem; margin: .3rem 0 0; font-size: .87rem;
   color: var(--soft); } dd { margin: 0; }
+summary { cursor: pointer; }
 tr.bad td, tr.bad th { background: var(--open); }
 .ok .outcome, b.ok { color: var(--ok); } .odd .outcome, b.odd { color: var(--odd); }
 .bad .outcome, b.bad { color: var(--bad); font-weight: 600; } .off .outcome, b.off { color: var(--off); }
@@ -84,7 +85,7 @@ def as_html(report: Report, *, at: datetime | None = None) -> str:
 
 
 def _row(result: Result) -> str:
-    case = result.case
+    case, is_odd = result.case, result.outcome not in {Outcome.CONFORMS, Outcome.SKIPPED}
     asked = "".join(
         f"<dt>{term}</dt><dd>{html.escape(text)}</dd>"
         for term, text in (("sent", case.sends), ("expected", case.expects), ("source", case.source))
@@ -92,5 +93,6 @@ def _row(result: Result) -> str:
     return (
         f'<tr class="{_CLASSES[result.outcome]}"><th scope="row">{html.escape(case.name.partition("/")[2])}</th>'
         f'<td class="outcome">{result.outcome.value}</td>'
-        f"<td>{html.escape(result.got)}<dl>{asked}</dl></td></tr>\n"
+        f"<td><details{' open' * is_odd}><summary>{html.escape(result.got)}</summary>"
+        f"<dl>{asked}</dl></details></td></tr>\n"
     )

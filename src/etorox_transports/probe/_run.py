@@ -18,7 +18,8 @@ from typing import final
 from etorox_proto.signalr import ConnectionFailed, HubConfig
 from etorox_transports._blocking._line import Opener
 from etorox_transports._blocking._sockets import open_socket
-from etorox_transports.probe._case import CASES, Case, Finding, Outcome, Unlike
+from etorox_transports.probe._case import CASES, Case
+from etorox_transports.probe._finding import Finding, Outcome, Unlike
 from etorox_transports.probe._server import Server
 
 __all__ = ["Report", "Result", "choose", "probe"]

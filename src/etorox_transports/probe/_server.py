@@ -24,7 +24,7 @@ from etorox_proto.signalr import (
     parse_negotiate_response,
 )
 from etorox_transports._blocking._line import Opener
-from etorox_transports.probe._case import Finding, Outcome, Unlike, differs
+from etorox_transports.probe._finding import Finding, Outcome, Unlike, differs
 from etorox_transports.probe._http import Http, Reply
 from etorox_transports.probe._line import Line
 from etorox_transports.probe._socket import Socket

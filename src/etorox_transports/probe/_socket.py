@@ -28,7 +28,7 @@ from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from etorox_transports.probe._case import Unlike, differs, unanswered
+from etorox_transports.probe._finding import Unlike, differs, unanswered
 from etorox_transports.probe._line import Line
 
 __all__ = ["Data", "End", "Socket"]

@@ -14,7 +14,7 @@ from typing import Any, final
 import msgspec
 
 from etorox_proto.signalr import LengthPrefixReader, RecordReader, RemoteProtocolError, length_prefixed
-from etorox_transports.probe._case import Finding, Unlike, conforms, differs, tolerated, unanswered
+from etorox_transports.probe._finding import Finding, Unlike, conforms, differs, tolerated, unanswered
 from etorox_transports.probe._socket import End, Socket
 
 __all__ = ["NO_SUCH_METHOD", "Talk", "shown"]

@@ -22,6 +22,7 @@ import etorox_transports
 import etorox_transports.anyio
 import etorox_transports.blocking
 import etorox_transports.conformance
+import etorox_transports.probe
 import etorox_transports.trio
 from etorox_proto import SignalRError
 
@@ -351,6 +352,16 @@ EXPORTS = {
         "Transport",
         "run",
         "run_case",
+    ],
+    "etorox_transports.probe": [
+        "Finding",
+        "Outcome",
+        "SERVER_CASES",
+        "ServerCase",
+        "ServerReport",
+        "ServerResult",
+        "as_html",
+        "probe",
     ],
 }
 # Adapters offer the same verbs, each in its own way.

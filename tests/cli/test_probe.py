@@ -14,10 +14,15 @@ import pytest
 from etorox_proto.signalr import InvocationReceived, ServerConfig, ServerEvent
 from etorox_transports import blocking
 from etorox_transports.cli import main
-from etorox_transports.probe import CASES
+from etorox_transports.cli._host import SimulatorHost
+from etorox_transports.probe import SERVER_CASES, Outcome, probe
+from probe.hubs import Memory, Plain
+from test_docs import ROOT, blocks, run_block
 from tls_server import AUTHORITY, server_context
 
 TOKEN = "the-token-of-the-user"
+PAGE = "docs/howto/probe-a-server.md"
+GROUPS = [part for name in ("negotiate", "upgrade", "handshake", "messages", "close") for part in ("--only", name)]
 SOME = ("--only", "negotiate", "--only", "handshake/json", "--only", "messages/unknown_method")
 
 
@@ -106,7 +111,7 @@ def test_a_file_that_cannot_be_written(run: Run, url: str) -> None:
 def test_the_list(run: Run) -> None:
     ran = run("--list")
     assert ran.code == 0
-    assert [line.split()[0] for line in ran.out.splitlines()] == [case.name for case in CASES]
+    assert [line.split()[0] for line in ran.out.splitlines()] == [case.name for case in SERVER_CASES]
     assert len([line for line in ran.out.splitlines() if line.endswith("(thorough)")]) == 4
 
 
@@ -197,3 +202,52 @@ def test_what_a_server_says_cannot_steer_the_terminal(run: Run) -> None:
         ran = run(f"http://127.0.0.1:{server.port}/hub", "--only", "messages/unknown_method")
     assert ran.code == 0
     assert "\x1b" not in ran.out
+
+
+class TestThePage:
+    def test_its_test_runs(self, url: str) -> None:
+        (block,) = blocks(PAGE)
+        setting: dict[str, object] = {}
+        run_block(block, setting)
+        setting["test_my_server_conforms"](url)  # type: ignore[operator]
+
+    @pytest.mark.parametrize("page", [PAGE, "docs/reference/command.md"])
+    def test_it_names_options_that_exist(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], page: str
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit):
+            main(["probe", "--help"])
+        shown = capsys.readouterr().out
+        text = (ROOT / page).read_text().partition("## `etorox probe URL`")[2].partition("\n## ")[0]
+        named = set(re.findall(r"--[a-z][a-z-]+", text or (ROOT / page).read_text()))
+        assert named
+        assert named <= set(re.findall(r"--[a-z][a-z-]+", shown))
+        if text:
+            assert set(re.findall(r"--[a-z][a-z-]+", shown)) - named == {"--help"}
+
+    def test_its_numbers_are_true(self) -> None:
+        text = (ROOT / PAGE).read_text()
+        assert "in seventy named cases" in text
+        assert len(SERVER_CASES) == 70
+        memory = Memory(Plain())
+        probe("http://localhost/hub", **memory.ways())
+        assert "some thirty in all" in text
+        assert 27 <= len(memory.dials) <= 37
+        assert "about twenty seconds" in text
+        assert 15 <= memory.now - 1_000.0 <= 25
+
+    def test_its_outcomes_are_all(self) -> None:
+        table = (ROOT / PAGE).read_text().partition("| outcome | |\n")[2].partition("\n\n")[0]
+        rows = re.findall(r"^\| ([a-z ]+) \|", table, re.MULTILINE)
+        assert rows == [outcome.value for outcome in Outcome]
+
+
+def test_the_embedded_exchange(run: Run) -> None:
+    """It drops whoever does not log in before it would ping; its hub takes any path."""
+    with SimulatorHost({}) as host:
+        host.run_in_thread()
+        ran = run(f"http://127.0.0.1:{host.port}/streams/v1/a-key/signalr", *GROUPS)
+        host.stop()
+    assert ran.code == 0
+    assert "differs" not in ran.out

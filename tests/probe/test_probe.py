@@ -22,22 +22,22 @@ from etorox_proto.signalr import (
     State,
 )
 from etorox_transports import DialFailed
-from etorox_transports.probe import CASES, Outcome, Report, as_html, probe
+from etorox_transports.probe import SERVER_CASES, Outcome, ServerReport, as_html, probe
 from probe.hubs import Memory, Plain
 from probe.wrong import PACKED, WRONG, AnswersWithResults
 
 URL = "http://localhost/hub"
 
 
-def probed(host: Any, url: str | HubConfig = URL, **options: Any) -> Report:
+def probed(host: Any, url: str | HubConfig = URL, **options: Any) -> ServerReport:
     return probe(url, **{**Memory(host).ways(), **options})
 
 
-def outcome(report: Report, name: str) -> Outcome:
+def outcome(report: ServerReport, name: str) -> Outcome:
     return next(each.outcome for each in report.results if each.case.name == name)
 
 
-def got(report: Report, name: str) -> str:
+def got(report: ServerReport, name: str) -> str:
     return next(each.got for each in report.results if each.case.name == name)
 
 
@@ -109,7 +109,7 @@ class TestServersThatAreRight:
             "resume/comes_back": "the server does not grant stateful reconnect",
         }
         assert got(report, "upgrade/compression") == "agreed on"
-        assert len(report.results) == len(CASES)
+        assert len(report.results) == len(SERVER_CASES)
 
     def test_another(self) -> None:
         """As ASP.NET Core 3.1 is known to be, from captures."""
@@ -208,7 +208,7 @@ class TestWhatIsNoServer:
 
         report = probe(URL, **{**memory.ways(), "open": run_out})
         assert "the server is gone: could not connect" in got(report, "upgrade/with_spent_id")
-        assert len(report.results) == len([each for each in CASES if not each.is_thorough])
+        assert len(report.results) == len([each for each in SERVER_CASES if not each.is_thorough])
 
     def test_it_says_nothing(self) -> None:
         with pytest.raises(NegotiationFailed, match="got no HTTP response within 5 s"):
@@ -406,5 +406,5 @@ class TestReport:
         ]
 
     def test_every_case_has_a_name_of_its_own(self) -> None:
-        assert len({each.name for each in CASES}) == len(CASES)
-        assert all(each.sends and each.expects and each.source for each in CASES)
+        assert len({each.name for each in SERVER_CASES}) == len(SERVER_CASES)
+        assert all(each.sends and each.expects and each.source for each in SERVER_CASES)

@@ -22,7 +22,7 @@ from etorox_transports.blocking import open_socket
 from etorox_transports.cli._display import new_console
 from etorox_transports.cli._text import printable
 from etorox_transports.cli._trust import trusting
-from etorox_transports.probe import CASES, Outcome, Result, as_html, probe
+from etorox_transports.probe import SERVER_CASES, Outcome, ServerResult, as_html, probe
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -149,7 +149,7 @@ def _token(options: Namespace) -> str | None:
 
 
 def _list(console: Console) -> None:
-    for case in CASES:
+    for case in SERVER_CASES:
         console.print(
             Text.assemble((f"{case.name:<34}", "bold"), case.sends, (" (thorough)" * case.is_thorough, "dim"))
         )
@@ -162,7 +162,7 @@ class _Lines:
         self._console = console
         self._group = ""
 
-    def __call__(self, result: Result) -> None:
+    def __call__(self, result: ServerResult) -> None:
         if result.case.group != self._group:
             self._console.print(("\n" if self._group else "") + result.case.group, style="bold")
             self._group = result.case.group

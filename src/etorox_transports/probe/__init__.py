@@ -4,7 +4,7 @@ For the authors and keepers of servers. Some fifty named cases say what was sent
 came. It is polite: one byte stream at a time, nothing invoked but a method that cannot exist, and nothing that is large
 or takes long unless `thorough` asks for it. `etorox probe` is the same on the command line.
 
-A server that differs makes no exception, only a `Result` that says so; see docs/howto/probe-a-server.md.
+A server that differs makes no exception, only a `ServerResult` that says so; see docs/howto/probe-a-server.md.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from etorox_transports.probe import (  # isort: skip - they are entered in this 
     _cases_messages,
     _cases_end,
 )
-from etorox_transports.probe._case import CASES, Case
+from etorox_transports.probe._case import SERVER_CASES, ServerCase
 from etorox_transports.probe._finding import Finding, Outcome
 from etorox_transports.probe._page import as_html
-from etorox_transports.probe._run import Report, Result, probe
+from etorox_transports.probe._run import ServerReport, ServerResult, probe
 
-__all__ = ["CASES", "Case", "Finding", "Outcome", "Report", "Result", "as_html", "probe"]
+__all__ = ["SERVER_CASES", "ServerCase", "Finding", "Outcome", "ServerReport", "ServerResult", "as_html", "probe"]
 
 del _cases_negotiate, _cases_upgrade, _cases_handshake, _cases_messages, _cases_end

@@ -1,4 +1,4 @@
-"""`Case`: one question to a server, and the list of all of them.
+"""`ServerCase`: one question to a server, and the list of all of them.
 
 A case is a function of a `Server` that says what it found. Whatever keeps it from finding what it wants is raised as
 `Unlike`, by the client in `_server` and `_talk` or by the case itself.
@@ -13,12 +13,12 @@ from typing import final
 from etorox_transports.probe._finding import Finding
 from etorox_transports.probe._server import Server
 
-__all__ = ["CASES", "Case", "case"]
+__all__ = ["SERVER_CASES", "ServerCase", "case"]
 
 
 @final
 @dataclass(frozen=True)
-class Case:
+class ServerCase:
     """One question to a server.
 
     Attributes:
@@ -47,7 +47,7 @@ class Case:
         return self.name
 
 
-CASES: list[Case] = []
+SERVER_CASES: list[ServerCase] = []
 """All cases, in the order in which they are asked."""
 
 
@@ -57,7 +57,7 @@ def case(
     """Make a case of a function."""
 
     def enter(run: Callable[[Server], Finding]) -> Callable[[Server], Finding]:
-        CASES.append(Case(f"{group}/{run.__name__}", sends, expects, source, thorough, run))
+        SERVER_CASES.append(ServerCase(f"{group}/{run.__name__}", sends, expects, source, thorough, run))
         return run
 
     return enter

@@ -31,7 +31,7 @@ class Finding:
 
     Attributes:
         outcome: how it is judged.
-        text: what came, in a line. It may quote the server; `Report` hides what is secret in it.
+        text: what came, in a line. It may quote the server; `ServerReport` hides what is secret in it.
     """
 
     outcome: Outcome

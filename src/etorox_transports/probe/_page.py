@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from etorox_transports.probe._finding import Outcome
-from etorox_transports.probe._run import Report, Result
+from etorox_transports.probe._run import ServerReport, ServerResult
 
 __all__ = ["as_html"]
 
@@ -45,7 +45,7 @@ tr.bad td, tr.bad th { background: var(--open); }
 """
 
 
-def as_html(report: Report, *, at: datetime | None = None) -> str:
+def as_html(report: ServerReport, *, at: datetime | None = None) -> str:
     """The report as a page.
 
     Args:
@@ -58,7 +58,7 @@ def as_html(report: Report, *, at: datetime | None = None) -> str:
         for outcome in Outcome
         if outcome.value in report.counts
     )
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[ServerResult]] = {}
     for result in report.results:
         groups.setdefault(result.case.group, []).append(result)
     tables = "".join(
@@ -84,7 +84,7 @@ def as_html(report: Report, *, at: datetime | None = None) -> str:
 """
 
 
-def _row(result: Result) -> str:
+def _row(result: ServerResult) -> str:
     case, is_odd = result.case, result.outcome not in {Outcome.CONFORMS, Outcome.SKIPPED}
     asked = "".join(
         f"<dt>{term}</dt><dd>{html.escape(text)}</dd>"

@@ -1,4 +1,4 @@
-"""`probe`: all cases, or some, against one server; and `Report`, which shows what came as text and as JSON.
+"""`probe`: all cases, or some, against one server; and `ServerReport`, which shows what came as text and as JSON.
 
 Every text of the server's passes here on its way out: what is secret is taken out, then it is cut to a readable length.
 """
@@ -18,11 +18,11 @@ from typing import final
 from etorox_proto.signalr import ConnectionFailed, HubConfig
 from etorox_transports._blocking._line import Opener
 from etorox_transports._blocking._sockets import open_socket
-from etorox_transports.probe._case import CASES, Case
+from etorox_transports.probe._case import SERVER_CASES, ServerCase
 from etorox_transports.probe._finding import Finding, Outcome, Unlike
 from etorox_transports.probe._server import Server
 
-__all__ = ["Report", "Result", "choose", "probe"]
+__all__ = ["ServerReport", "ServerResult", "choose", "probe"]
 
 _SHOWN = 240
 _WIDTH, _INDENT = 80, " " * 16
@@ -30,7 +30,7 @@ _WIDTH, _INDENT = 80, " " * 16
 
 @final
 @dataclass(frozen=True)
-class Result:
+class ServerResult:
     """What came of one case.
 
     Attributes:
@@ -40,7 +40,7 @@ class Result:
         seconds: how long it took.
     """
 
-    case: Case
+    case: ServerCase
     outcome: Outcome
     got: str
     seconds: float
@@ -58,7 +58,7 @@ class Result:
 
 @final
 @dataclass(frozen=True)
-class Report:
+class ServerReport:
     """What a server does.
 
     Attributes:
@@ -67,10 +67,10 @@ class Report:
     """
 
     origin: str
-    results: tuple[Result, ...]
+    results: tuple[ServerResult, ...]
 
     @property
-    def differing(self) -> list[Result]:
+    def differing(self) -> list[ServerResult]:
         """Those in which the server differs, or does not answer."""
         return [each for each in self.results if each.outcome in {Outcome.DIFFERS, Outcome.NOT_ANSWERED}]
 
@@ -117,7 +117,7 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
 
 
-def choose(only: Iterable[str], *, thorough: bool) -> list[Case]:
+def choose(only: Iterable[str], *, thorough: bool) -> list[ServerCase]:
     """The cases of these names, or groups; without names all but the thorough ones, unless they are wanted.
 
     Raises:
@@ -125,12 +125,12 @@ def choose(only: Iterable[str], *, thorough: bool) -> list[Case]:
     """
     wanted = list(only)
     for name in wanted:
-        if not any(name in {each.name, each.group} for each in CASES):
-            groups = ", ".join(dict.fromkeys(each.group for each in CASES))
+        if not any(name in {each.name, each.group} for each in SERVER_CASES):
+            groups = ", ".join(dict.fromkeys(each.group for each in SERVER_CASES))
             raise ValueError(f"expected the name of a case or of a group ({groups}), got {name!r}")
     return [
         each
-        for each in CASES
+        for each in SERVER_CASES
         if (thorough or not each.is_thorough or each.name in wanted)
         and (not wanted or each.name in wanted or each.group in wanted)
     ]
@@ -143,11 +143,11 @@ def probe(
     thorough: bool = False,
     timeout: float = 5.0,
     pause: float = 0.1,
-    tell: Callable[[Result], object] | None = None,
+    tell: Callable[[ServerResult], object] | None = None,
     open: Opener | None = None,  # noqa: A002 - the hook is named so everywhere
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
-) -> Report:
+) -> ServerReport:
     """See what a server does, case by case. It takes some twenty seconds, most of them for the server's ping.
 
     One byte stream after the other is opened. Nothing is invoked but a method that does not exist.
@@ -180,16 +180,16 @@ def probe(
         for case in cases:
             began = clock()
             found = _find(case, server)
-            result = Result(case, found.outcome, _readable(server.without_secrets(found.text)), clock() - began)
+            result = ServerResult(case, found.outcome, _readable(server.without_secrets(found.text)), clock() - began)
             results.append(result)
             if tell is not None:
                 tell(result)
     finally:
         server.leave()
-    return Report(server.endpoint.origin, tuple(results))
+    return ServerReport(server.endpoint.origin, tuple(results))
 
 
-def _find(case: Case, server: Server) -> Finding:
+def _find(case: ServerCase, server: Server) -> Finding:
     try:
         return case.run(server)
     except Unlike as unlike:

@@ -174,7 +174,7 @@ def probe(
         config = HubConfig(url=config)
     cases = choose(only, thorough=thorough)
     server = Server(config, opener=open or partial(open_socket), clock=clock, sleep=sleep, timeout=timeout, pause=pause)
-    results = []
+    results: list[ServerResult] = []
     try:
         server.arrive()
         for case in cases:
@@ -191,11 +191,15 @@ def probe(
 
 def _find(case: ServerCase, server: Server) -> Finding:
     try:
-        return case.run(server)
+        found = case.run(server)
+        server.is_gone = False
     except Unlike as unlike:
-        return unlike.finding
+        found = unlike.finding
     except ConnectionFailed as error:
-        return Finding(Outcome.DIFFERS, f"the server is gone: {error}")
+        # Once is a finding; that nobody can be asked any more is none.
+        found = Finding(Outcome.SKIPPED if server.is_gone else Outcome.DIFFERS, f"the server is gone: {error}")
+        server.is_gone = True
+    return found
 
 
 def _readable(text: str) -> str:

@@ -55,6 +55,7 @@ class Server:
         timeout: as given.
         redirects: how many there were.
         is_mute: whether it was found that calls of unknown methods are not answered.
+        is_gone: whether it could not be reached when it was asked last.
         stateful: whether a negotiate response has granted stateful reconnect.
     """
 
@@ -72,6 +73,7 @@ class Server:
         self.timeout = timeout
         self.redirects = 0
         self.is_mute = False
+        self.is_gone = False
         self.stateful = False
         self._config = config
         self._opener = opener

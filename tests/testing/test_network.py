@@ -115,6 +115,27 @@ def test_a_deadline_that_moves_is_kept_where_it_is_now() -> None:
     assert line.client.timeouts == 1
 
 
+def test_a_network_says_when_something_happens_next() -> None:
+    network = VirtualNetwork()
+    assert network.deadline == math.inf
+    network.at(7.0, lambda: None)
+    network.at(5.0, lambda: None)
+    assert network.deadline == 5.0
+    network.run_until(network.deadline)
+    assert (network.now, network.deadline) == (5.0, 7.0)
+
+
+def test_a_deadline_that_moves_is_the_networks_where_it_is_now() -> None:
+    line = Line()
+    start = line.network.now
+    for due in (start + 10.0, start + 20.0, start + 5.0, math.inf, start + 15.0):
+        line.client.deadline = due
+        line.network.run_until(start)
+        assert line.network.deadline == due
+    line.network.run_until(start + 15.0)
+    assert line.client.told[1:] == [f"timeout at {start + 15.0:g}"]
+
+
 def test_a_deadline_that_has_passed_is_handled_now() -> None:
     line = Line()
     line.network.run_for(10.0)

@@ -86,11 +86,12 @@ class Wakeup:
             self._clock.queue(due, self)
 
     def is_current(self, queued: float) -> bool:
-        """Whether the place in the heap for that time is still this wake-up's place; it is given up."""
-        if queued != self._queued:
-            return False
+        """Whether the place in the heap for that time is still this wake-up's place."""
+        return queued == self._queued
+
+    def leave(self) -> None:
+        """Its place in the heap is given up."""
         self._queued = math.inf
-        return True
 
 
 class Clock:
@@ -116,6 +117,20 @@ class Clock:
         """Give a wake-up its place; for `Wakeup` alone."""
         heapq.heappush(self._heap, (due, wakeup.rank, next(self._order), wakeup))
 
+    def next_due(self) -> float:
+        """When the next wake-up is to be fired; `math.inf` if none is set. It is then the first in the heap."""
+        heap = self._heap
+        while heap:
+            queued, _, _, wakeup = heap[0]
+            is_current = wakeup.is_current(queued)
+            if is_current and wakeup.due <= queued:
+                return queued
+            heapq.heappop(heap)
+            if is_current:
+                wakeup.leave()
+                wakeup.set(wakeup.due)
+        return math.inf
+
     def fire_next(self, until: float) -> bool:
         """Jump to the next wake-up and fire it, if it is due at or before `until`.
 
@@ -125,22 +140,17 @@ class Clock:
         Raises:
             AssertionError: a machine answers its deadline again and again and does not move it.
         """
-        heap = self._heap
-        while heap and heap[0][0] <= until:
-            queued, _, _, wakeup = heapq.heappop(heap)
-            if not wakeup.is_current(queued):
-                continue
-            due = wakeup.due
-            if due > queued:
-                wakeup.set(due)
-                continue
-            wakeup.due = math.inf
-            self.now = max(self.now, due)
-            if wakeup.rank is Rank.DEADLINE:
-                self._check_progress(wakeup)
-            wakeup.action()
-            return True
-        return False
+        due = self.next_due()
+        if not self._heap or due > until:
+            return False
+        _, _, _, wakeup = heapq.heappop(self._heap)
+        wakeup.leave()
+        wakeup.due = math.inf
+        self.now = max(self.now, due)
+        if wakeup.rank is Rank.DEADLINE:
+            self._check_progress(wakeup)
+        wakeup.action()
+        return True
 
     def _check_progress(self, wakeup: Wakeup) -> None:
         if self.now - wakeup.fired_since > _MOMENT:

@@ -80,6 +80,14 @@ class VirtualNetwork:
         """The streams that are not closed at both ends, oldest first."""
         return list(self._world.streams)
 
+    @property
+    def deadline(self) -> float:
+        """When something happens next if nobody does anything, in seconds of `now`; `math.inf` for never.
+
+        With it and `run_until` an event loop can carry a network along, as it carries a machine.
+        """
+        return self._world.clock.next_due()
+
     # -------------------------------------------------------------------------------------------- who is there
 
     def listen(self, service: Host, host: str, port: int = 443, *, link: Link | None = None) -> Listener:

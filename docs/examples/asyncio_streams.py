@@ -114,8 +114,8 @@ class StreamsConnection(Generic[MachineT]):
                         await self._drop()
                         self._opening = self._start(self._open(dial))
                     case Closed() as closed:
-                        await self._say_goodbye()
                         self._end(closed)
+                        await self._say_goodbye()
                         return
                     case event:
                         self._events.append(event)

@@ -82,7 +82,8 @@ def options(attempt: Attempt) -> dict[str, Any]:
     def new_connection(_config: HubConfig, *, now: float) -> HubConnection:
         return attempt.new_machine(now)
 
-    return {"ssl_context": attempt.ssl_context, "new_connection": new_connection}
+    options: dict[str, Any] = {"ssl_context": attempt.ssl_context, "new_connection": new_connection}
+    return options if attempt.open is None else {**options, "open": attempt.open}
 
 
 def asynchronous(module: str, name: str, backend: Any, **rest: Any) -> Transport:
@@ -96,7 +97,7 @@ def asynchronous(module: str, name: str, backend: Any, **rest: Any) -> Transport
     def run(main: Any) -> None:
         anyio.run(main, backend=backend, backend_options=rest)
 
-    return Transport(connect, runs_on=backend, run=run, name=name)
+    return Transport(connect, runs_on=backend, run=run, name=name, in_memory=not rest)
 
 
 def new_blocking() -> Transport:
@@ -130,7 +131,7 @@ def streams(connection: Any = None, name: str = "asyncio streams") -> Transport:
                     break
             yield OfEvents(driven)
 
-    return Transport(connect, name=name)
+    return Transport(connect, name=name, in_memory=True)
 
 
 OURS = {

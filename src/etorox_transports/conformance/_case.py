@@ -14,15 +14,22 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from etorox_proto.signalr import HubConfig
+from etorox_proto.testing import Host, Link
 from etorox_transports._authority import Authority, new_server_context
+from etorox_transports.conformance._loops import Loop
+from etorox_transports.conformance._memory import MemoryNetwork
 from etorox_transports.conformance._peer import PATIENCE, Script, Server
-from etorox_transports.conformance._transport import Attempt, Connection, Facade, Loop, Transport
+from etorox_transports.conformance._streams import open_stream, serving
+from etorox_transports.conformance._transport import Attempt, Connection, Facade, Transport
 from etorox_transports.conformance._watch import WatchedHub
 
 __all__ = ["CASES", "Case", "Stage", "authority", "case", "certificate", "fails", "stranger", "takes"]
 
 # How late something may be that is to happen at a time, in seconds. Generous, for machines that are busy.
 TOLERANCE = 0.5
+_LINK = Link(latency=0.25)
+# Virtual seconds in which a transport that was left lets go of its streams.
+_MOMENT = 1 / 64
 
 
 @final
@@ -65,14 +72,31 @@ class Stage:
             while server.is_busy and time.monotonic() < until:
                 await self.loop.sleep(0.002)
 
+    @contextlib.asynccontextmanager
+    async def virtual(self, service: Host, link: Link = _LINK) -> AsyncIterator[MemoryNetwork]:
+        """A network in memory with this server; leaving sees that no stream is left, and that each was used well."""
+        async with serving(self.loop, service, link) as network:
+            yield network
+            await self.loop.sleep(_MOMENT)
+            assert not network.sockets, f"expected no stream to be left open, there are {len(network.sockets)}"
+            assert not network.problems, f"expected that {network.problems[0]}"
+
     def connect(
-        self, where: Server | str, *, trust: bytes | None = None, **options: Any
+        self, where: Server | MemoryNetwork | str, *, trust: bytes | None = None, **options: Any
     ) -> contextlib.AbstractAsyncContextManager[Connection]:
         """Connect with the transport; the options are those of `HubConfig`, without negotiation if they say nothing."""
-        url = where if isinstance(where, str) else where.url()
+        in_memory = where if isinstance(where, MemoryNetwork) else None
+        url = where if isinstance(where, str) else where.url() if isinstance(where, Server) else where.url
         options = {"skip_negotiation": True, "close_timeout": 1.0, **options}
-        context = ssl.create_default_context(cadata=None if trust is None else trust.decode())
-        manager: Any = self._transport.connect(Attempt(HubConfig(url=url, **options), context, self.machines))
+        context = _verifying(trust)
+        attempt = Attempt(
+            HubConfig(url=url, **options),
+            context,
+            self.machines,
+            open=None if in_memory is None else functools.partial(open_stream, self.loop, in_memory),
+            clock=time.monotonic if in_memory is None else self.loop.now,
+        )
+        manager: Any = self._transport.connect(attempt)
         return Facade(manager) if self._transport.runs_on == "blocking" else manager
 
     async def receive(self, connection: Connection, count: int = 1) -> list[Any]:
@@ -104,6 +128,7 @@ class Case:
         run: fails by raising.
         limit: how long it may take, in seconds.
         needs_tasks: whether it needs an event loop.
+        in_memory: whether it has no sockets and virtual time.
     """
 
     name: str
@@ -111,6 +136,7 @@ class Case:
     run: Callable[[Stage], Coroutine[Any, Any, None]]
     limit: float
     needs_tasks: bool
+    in_memory: bool = False
 
     def __repr__(self) -> str:
         return self.name
@@ -121,13 +147,13 @@ CASES: list[Case] = []
 
 
 def case(
-    group: str, *, limit: float = 10.0, needs_tasks: bool = False
+    group: str, *, limit: float = 10.0, needs_tasks: bool = False, in_memory: bool = False
 ) -> Callable[[Callable[[Stage], Coroutine[Any, Any, None]]], Callable[[Stage], Coroutine[Any, Any, None]]]:
     """Make a case of a function; its docstring is the demand."""
 
     def enter(run: Callable[[Stage], Coroutine[Any, Any, None]]) -> Callable[[Stage], Coroutine[Any, Any, None]]:
         demand = " ".join((run.__doc__ or "").split())
-        CASES.append(Case(f"{group}/{run.__name__}", demand, run, limit, needs_tasks))
+        CASES.append(Case(f"{group}/{run.__name__}", demand, run, limit, needs_tasks, in_memory))
         return run
 
     return enter
@@ -167,6 +193,12 @@ def takes(least: float, most: float, what: str) -> Any:
 def _check(took: float, least: float, most: float, what: str) -> None:
     assert took >= least - 0.05, f"expected {what} after {least:g} s at the earliest, it took {took:.2f} s"
     assert took <= most + TOLERANCE, f"expected {what} within {most:g} s, it took {took:.2f} s"
+
+
+@functools.cache
+def _verifying(trust: bytes | None) -> ssl.SSLContext:
+    """A client's TLS. Reading the system's authorities takes several milliseconds, so once."""
+    return ssl.create_default_context(cadata=None if trust is None else trust.decode())
 
 
 @functools.cache

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Literal, final
 
 from etorox_transports.conformance._case import CASES, Case, Stage
-from etorox_transports.conformance._transport import Loop, Transport, loop_of
+from etorox_transports.conformance._loops import Loop, loop_of
+from etorox_transports.conformance._transport import Transport
 
 __all__ = ["Report", "Result", "run", "run_case"]
 
@@ -126,7 +127,8 @@ def _named(case: Case | str) -> list[Case]:
 
 def run_case(transport: Transport, case: Case) -> Result:
     """Run one case against a transport."""
-    if case.needs_tasks and transport.runs_on == "blocking":
+    is_offered = transport.in_memory if case.in_memory else not case.needs_tasks
+    if not is_offered and (case.in_memory or transport.runs_on == "blocking"):
         return Result(case, "not offered")
     failures: list[BaseException] = []
     began = time.monotonic()
@@ -134,7 +136,7 @@ def run_case(transport: Transport, case: Case) -> Result:
 
     def work() -> None:
         try:
-            loop = loop_of(transport)
+            loop = loop_of(transport, in_memory=case.in_memory)
             loop.run(_nothing)  # the first loop of a library may open what it keeps for those to come
             before.append(_left_open())
             loop.run(lambda: _on_stage(transport, loop, case))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from etorox_proto.signalr import Closed, Dial, HubConfig, HubConnection, HubEvent
 
 __all__ = ["WatchedHub"]
 
-# How far the machine's time may be from that of this process, in seconds, measured between two inputs.
+# How far the machine's time may be from that of the world, in seconds, measured between two inputs.
 _DRIFT = 0.5
 
 
@@ -28,12 +29,14 @@ class WatchedHub(HubConnection):
         opened: how many streams were said to be open.
         ends: how often a stream was said to be over.
         inputs: all inputs.
+        timeouts: how often `handle_timeout` came.
         latest: how late `handle_timeout` came at most, in seconds.
         closed_taken: how often `Closed` was taken.
         clock_faults: what was wrong with the times that were given.
+        largest_drift: how far they were from the world's at most, in seconds, measured between two inputs.
     """
 
-    def __init__(self, config: HubConfig, *, now: float) -> None:
+    def __init__(self, config: HubConfig, *, now: float, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(config, now=now)
         self.undrained = 0
         self.unasked = 0
@@ -41,12 +44,15 @@ class WatchedHub(HubConnection):
         self.opened = 0
         self.ends = 0
         self.inputs = 0
+        self.timeouts = 0
         self.latest = 0.0
         self.closed_taken = 0
         self.clock_faults: list[str] = []
+        self.largest_drift = 0.0
         self._is_drained = False
+        self._clock = clock
         self._latest_now = now
-        self._latest_real = time.monotonic()
+        self._latest_real = clock()
 
     def stream_opened(self, now: float) -> None:
         """See `HubConnection.stream_opened`."""
@@ -65,6 +71,7 @@ class WatchedHub(HubConnection):
 
     def handle_timeout(self, now: float) -> None:
         """See `HubConnection.handle_timeout`."""
+        self.timeouts += 1
         if self.deadline < math.inf:
             self.latest = max(self.latest, now - self.deadline)
         self._note_input(now)
@@ -92,10 +99,11 @@ class WatchedHub(HubConnection):
         if not self._is_drained and not self.closed_taken:
             self.undrained += 1
         self._is_drained = False
-        real = time.monotonic()
-        if now < self._latest_now:
-            self.clock_faults.append(f"it went back by {self._latest_now - now:.3f} s")
-        elif abs((now - self._latest_now) - (real - self._latest_real)) > _DRIFT:
-            passed, meant = real - self._latest_real, now - self._latest_now
+        real = self._clock()
+        passed, meant = real - self._latest_real, now - self._latest_now
+        self.largest_drift = max(self.largest_drift, abs(meant - passed))
+        if meant < 0:
+            self.clock_faults.append(f"it went back by {-meant:.3f} s")
+        elif abs(meant - passed) > _DRIFT:
             self.clock_faults.append(f"{passed:.3f} s passed, and it was told {meant:.3f} s")
         self._latest_now, self._latest_real = now, real

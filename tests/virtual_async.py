@@ -13,7 +13,6 @@ import functools
 import importlib
 import inspect
 import itertools
-import selectors
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,52 +26,10 @@ import trio.testing
 from etorox_proto import Credentials, ExchangeConfig, OrderCreated
 from etorox_proto.signalr import HubConfig
 from etorox_proto.testing import ExchangeRules, FakeExchange, FakeSigner
+from etorox_transports.conformance import VirtualEventLoop
 from memory_network import HubHost, MemoryNetwork
 
-START = 1_000.0
 CREDENTIALS = Credentials("0f8fad5b-d9cb-469f-a165-70867728950e", FakeSigner())
-
-
-class _JumpingSelector(selectors.BaseSelector):
-    """Looks at what is ready; the time that it would have waited passes at once."""
-
-    def __init__(self) -> None:
-        self.now = START
-        self._real = selectors.DefaultSelector()
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = self._real.select(0)
-        if not ready:
-            assert timeout is not None, "nothing will ever happen any more"
-            self.now += max(timeout, 0.0)
-        return ready
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._real.unregister(fileobj)
-
-    def get_map(self) -> Any:
-        return self._real.get_map()
-
-    def close(self) -> None:
-        self._real.close()
-
-
-class VirtualEventLoop(asyncio.SelectorEventLoop):
-    """asyncio in virtual time."""
-
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.now
-
-    def jump(self, seconds: float) -> None:
-        """Let time pass in which nothing is done."""
-        self._jumping.now += seconds
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Run with a name it prints the score card as JSON: `python broken.py trusts_every
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import sys
 from collections.abc import Callable
@@ -126,6 +127,23 @@ class SwallowsCommands(Streams):
             return None
 
 
+class Hoards(Streams):
+    """Takes everything out of the machine at once, and lets the event loop keep what the peer does not take."""
+
+    def _flush(self) -> None:
+        if self._writer is not None:
+            self._writer.write(self.machine.data_to_send())
+
+
+class WaitsForThePeer(Streams):
+    """Does nothing else while the peer does not take what is sent to it."""
+
+    async def _wait(self) -> None:
+        if self._sending is not None:
+            await asyncio.wait([self._sending])
+        await super()._wait()
+
+
 class MumblesAndGivesUp(Streams):
     """Ends every connection without an error, or with one that says nothing."""
 
@@ -133,8 +151,74 @@ class MumblesAndGivesUp(Streams):
         super()._end(type(closed)(None if "goodbye" in str(closed.error) else closed.error and ValueError()))
 
 
+class Passing:
+    """A byte stream that passes everything on."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes) -> None:
+        await self._stream.send_all(data)
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        received: bytes = await self._stream.receive_some(max_bytes)
+        return received
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class SendsTwoAtOnce(Passing):
+    """Sends the halves of something from two tasks."""
+
+    async def send_all(self, data: bytes) -> None:
+        half = len(data) // 2
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(super().send_all(data[:half]))
+            tasks.create_task(super().send_all(data[half:]))
+
+
+class SendsAfterAPart(Passing):
+    """Gives up a send that takes more than a second, and goes on with the next one."""
+
+    async def send_all(self, data: bytes) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await super().send_all(data)
+
+
+class SendsAfterTheEnd(Passing):
+    """Says one thing more when it has closed."""
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+        finally:
+            with contextlib.suppress(OSError):
+                await super().send_all(b"bye")
+
+
+class ReadsAfterTheEnd(Passing):
+    """Looks once more when it has closed."""
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+        finally:
+            with contextlib.suppress(OSError):
+                await super().receive_some(1)
+
+
+class StaysOpen(Passing):
+    """Is not closed where that is cancelled."""
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+        await super().aclose()
+
+
 BROKEN: dict[str, tuple[Any, set[str]]] = {
-    "feeds_twice": (FeedsTwice, {"law/drain_before_feed"}),
+    "feeds_twice": (FeedsTwice, {"law/drain_before_feed", "virtual/one_read_after_the_other"}),
     "keeps_time_badly": (
         KeepsTimeBadly,
         {
@@ -142,6 +226,10 @@ BROKEN: dict[str, tuple[Any, set[str]]] = {
             *("open/negotiation_that_is_not_answered", "tls/handshake_that_stalls", "tls/close_does_not_wait_for_ever"),
             *("time/pings_while_nothing_happens", "time/pings_while_messages_come", "time/silence_ends_it"),
             "time/silence_while_the_server_does_not_read",
+            *("virtual/server_that_takes_nothing", "virtual/pings_to_the_moment", "virtual/silence_to_the_moment"),
+            *("virtual/dial_that_is_not_answered", "virtual/server_that_says_nothing"),
+            *("virtual/handshake_that_is_not_answered", "virtual/goodbye_that_is_not_answered"),
+            "virtual/lost_stream_whose_dial_is_not_answered",
         },
     ),
     "trusts_everybody": (
@@ -154,16 +242,30 @@ BROKEN: dict[str, tuple[Any, set[str]]] = {
     "knows_one_server": (KnowsOneServer, {"open/redirect_to_another_port", "open/redirect_to_another_host"}),
     "tells_the_end_twice": (
         TellsTheEndTwice,
-        {"law/end_of_a_stream_is_told_once", "open/stream_that_is_lost_is_dialled_again"},
+        {
+            *("law/end_of_a_stream_is_told_once", "open/stream_that_is_lost_is_dialled_again"),
+            *("virtual/half_close", "virtual/reset_while_sending", "virtual/ten_streams_that_are_lost"),
+            "virtual/lost_stream_whose_dial_is_not_answered",
+        },
     ),
     "forgets_lost_streams": (
         ForgetsLostStreams,
         {
             *("open/server_that_hangs_up", "open/reply_that_ends_in_the_middle", "end/close_after_the_server_left"),
             *("end/half_close", "end/what_came_before_the_end_counts", "leak/ten_connections_that_failed"),
+            *("virtual/cut_at_every_byte", "virtual/end_after_every_byte", "virtual/reset_after_every_byte"),
+            *("virtual/half_close", "virtual/server_that_speaks_and_takes_nothing"),
         },
     ),
-    "drops_the_rest": (DropsTheRest, {"end/what_came_before_the_end_counts"}),
+    "drops_the_rest": (
+        DropsTheRest,
+        {"end/what_came_before_the_end_counts", "virtual/messages_and_the_goodbye_in_one_piece"},
+    ),
+    "hoards": (Hoards, {"virtual/server_that_speaks_and_takes_nothing", "virtual/what_waits_has_a_limit"}),
+    "waits_for_the_peer": (
+        WaitsForThePeer,
+        {"virtual/server_that_takes_nothing", "virtual/server_that_speaks_and_takes_nothing"},
+    ),
 }
 
 

@@ -6,13 +6,13 @@ import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from etorox_proto.signalr import Connected, HubConfig, HubConnection, InvocationReceived
+from etorox_proto.signalr import Connected, Dial, HubConfig, HubConnection, InvocationReceived
 from etorox_transports import blocking
 from etorox_transports.conformance import Attempt, Transport
 
@@ -78,20 +78,28 @@ class OfEvents:
         await self._driven.close()
 
 
-def options(attempt: Attempt) -> dict[str, Any]:
+def options(attempt: Attempt, wrap: Callable[[Any], Any] | None = None) -> dict[str, Any]:
     def new_connection(_config: HubConfig, *, now: float) -> HubConnection:
         return attempt.new_machine(now)
 
+    async def open_stream(dial: Dial) -> Any:
+        assert attempt.open is not None, "it is asked for in memory only"
+        stream = await attempt.open(dial)
+        return stream if wrap is None else wrap(stream)
+
     options: dict[str, Any] = {"ssl_context": attempt.ssl_context, "new_connection": new_connection}
-    return options if attempt.open is None else {**options, "open": attempt.open}
+    return options if attempt.open is None else {**options, "open": open_stream}
 
 
-def asynchronous(module: str, name: str, backend: Any, **rest: Any) -> Transport:
+def asynchronous(
+    module: str, name: str, backend: Any, wrap: Callable[[Any], Any] | None = None, **rest: Any
+) -> Transport:
+    """An asynchronous adapter; `wrap` makes another one of each byte stream in memory."""
     library = importlib.import_module(f"etorox_transports.{module}")
 
     @contextlib.asynccontextmanager
     async def connect(attempt: Attempt) -> AsyncIterator[OfHub]:
-        async with library.connect_hub(attempt.config, **options(attempt)) as hub:
+        async with library.connect_hub(attempt.config, **options(attempt, wrap)) as hub:
             yield OfHub(hub)
 
     def run(main: Any) -> None:

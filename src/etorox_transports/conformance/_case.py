@@ -43,12 +43,13 @@ class Stage:
     Attributes:
         loop: what it runs on.
         machines: those that the transport has made, oldest first.
-        max_steps: how often a task may be cancelled that waits.
+        waits_for: what the case waits for, in words.
     """
 
     def __init__(self, transport: Transport, loop: Loop) -> None:
         self.loop = loop
         self.machines: list[WatchedHub] = []
+        self.waits_for = "the end of the conversation"
         self._transport = transport
 
     @property
@@ -75,7 +76,7 @@ class Stage:
     @contextlib.asynccontextmanager
     async def virtual(self, service: Host, link: Link = _LINK) -> AsyncIterator[MemoryNetwork]:
         """A network in memory with this server; leaving sees that no stream is left, and that each was used well."""
-        async with serving(self.loop, service, link) as network:
+        async with serving(self.loop, service, link, lambda: self.waits_for) as network:
             yield network
             await self.loop.sleep(_MOMENT)
             assert not network.sockets, f"expected no stream to be left open, there are {len(network.sockets)}"

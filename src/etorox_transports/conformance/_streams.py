@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import final
 
 from etorox_proto.signalr import Dial
@@ -103,8 +103,15 @@ async def open_stream(loop: Loop, network: MemoryNetwork, dial: Dial) -> MemoryS
 
 
 @contextlib.asynccontextmanager
-async def serving(loop: Loop, service: Host, link: Link) -> AsyncIterator[MemoryNetwork]:
-    """A network with this server, which is carried along beside the body."""
+async def serving(loop: Loop, service: Host, link: Link, waits_for: Callable[[], str]) -> AsyncIterator[MemoryNetwork]:
+    """A network with this server, which is carried along beside the body.
+
+    Args:
+        loop: what it waits on.
+        service: the server.
+        link: what lies between it and the client.
+        waits_for: what the body waits for, in words, if it never comes.
+    """
     network = MemoryNetwork(service, link, loop.now)
     end = loop.now() + _FOR_EVER
 
@@ -114,7 +121,7 @@ async def serving(loop: Loop, service: Host, link: Link) -> AsyncIterator[Memory
             network.on_change = kicked.set
             network.catch_up()
             await loop.wait(kicked, min(network.deadline, end))
-        raise AssertionError(f"expected the transport to get done, it did not within {_FOR_EVER:g} virtual seconds")
+        raise AssertionError(f"expected {waits_for()}, it did not come within {_FOR_EVER:g} virtual seconds")
 
     with connecting(lambda dial: _connected(loop, network, dial)):
         async with loop.beside(carry_along):

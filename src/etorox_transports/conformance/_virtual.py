@@ -31,7 +31,8 @@ def virtual(run: _Run) -> _Run:
 @contextlib.contextmanager
 def exactly(stage: Stage, seconds: float, what: str, *, or_less: bool = False) -> Any:
     """See that the body takes so many virtual seconds, whether it raises or not."""
-    began = stage.loop.now()
+    began, before = stage.loop.now(), stage.waits_for
+    stage.waits_for = what
     try:
         yield
     except AssertionError:
@@ -39,6 +40,8 @@ def exactly(stage: Stage, seconds: float, what: str, *, or_less: bool = False) -
     except Exception:
         _check(stage.loop.now() - began, seconds, what, or_less=or_less)
         raise
+    finally:
+        stage.waits_for = before
     _check(stage.loop.now() - began, seconds, what, or_less=or_less)
 
 
@@ -49,6 +52,7 @@ def _check(took: float, seconds: float, what: str, *, or_less: bool) -> None:
 
 
 async def talk(stage: Stage, connection: Connection) -> None:
+    """Say three things, and hear them."""
     for words in (["one"], ["two", "three"]):
         for word in words:
             await connection.send("say", word)
@@ -56,6 +60,7 @@ async def talk(stage: Stage, connection: Connection) -> None:
 
 
 async def converse(stage: Stage, network: MemoryNetwork, **options: Any) -> None:
+    """Connect, talk, and say goodbye."""
     async with stage.connect(network, **options) as connection:
         await talk(stage, connection)
         await connection.close()

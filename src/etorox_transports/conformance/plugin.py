@@ -31,7 +31,7 @@ def conformance_case(request: pytest.FixtureRequest) -> Callable[[Transport], No
         result = run_case(transport, request.param)
         request.config.stash.setdefault(_RESULTS, {}).setdefault(transport.name, []).append(result)
         if result.outcome == "not offered":
-            pytest.skip("the transport has no tasks")
+            pytest.skip("the transport does not offer what the case needs")
         if result.outcome == "failed":
             pytest.fail(
                 f"{result.case.name}: {result.reason}\ndemanded: {result.case.demand}\n\n{result.details}",

@@ -349,7 +349,6 @@ EXPORTS = {
         "Connection",
         "Report",
         "Result",
-        "Stream",
         "Transport",
         "VirtualEventLoop",
         "run",

@@ -23,7 +23,7 @@ from etorox_transports.conformance import (  # isort: skip
 from etorox_transports.conformance._case import CASES, Case
 from etorox_transports.conformance._event_loop import VirtualEventLoop
 from etorox_transports.conformance._run import Report, Result, run, run_case
-from etorox_transports.conformance._transport import Attempt, BlockingConnection, Connection, Stream, Transport
+from etorox_transports.conformance._transport import Attempt, BlockingConnection, Connection, Transport
 
 __all__ = [
     "CASES",
@@ -33,7 +33,6 @@ __all__ = [
     "Connection",
     "Report",
     "Result",
-    "Stream",
     "Transport",
     "VirtualEventLoop",
     "run",

@@ -141,7 +141,7 @@ async def end_after_every_byte(stage: Stage) -> None:
 
 @virtual
 async def reset_after_every_byte(stage: Stage) -> None:
-    """So with a reset."""
+    """So with a reset, behind any byte that the server says."""
     await _interrupted(stage, "reset", 0.0)
 
 

@@ -38,7 +38,7 @@ class MemoryStream:
         socket.on_change = self._wake
 
     async def send_all(self, data: bytes) -> None:
-        """See `Stream.send_all`."""
+        """See `AsyncByteStream.send_all`."""
         self._require(self._socket.is_open, "nothing is sent on a stream that was closed")
         self._require(not self._is_sending, "two tasks never send at once")
         self._require(self._is_sending or not self._is_cut_off, "nothing is sent after a part of something")
@@ -55,7 +55,7 @@ class MemoryStream:
             self._is_sending = False
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        """See `Stream.receive_some`."""
+        """See `AsyncByteStream.receive_some`."""
         self._require(self._socket.is_open, "nothing is read from a stream that was closed")
         self._require(not self._is_receiving, "two tasks never read at once")
         self._is_receiving = True
@@ -71,7 +71,7 @@ class MemoryStream:
             self._is_receiving = False
 
     async def aclose(self) -> None:
-        """See `Stream.aclose`."""
+        """See `AsyncByteStream.aclose`."""
         self._socket.close()
         await self._loop.sleep(0)
 

@@ -8,36 +8,17 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, final
 
-from etorox_proto.signalr import Dial, HubConfig, HubConnection
+from etorox_proto.signalr import HubConfig, HubConnection
+from etorox_transports._async._backend import AsyncOpener
 from etorox_transports.conformance._watch import WatchedHub
 
-__all__ = ["Attempt", "BlockingConnection", "Connection", "Facade", "Stream", "Transport"]
-
-
-class Stream(Protocol):
-    """A byte stream in memory, as `Attempt.open` gives it.
-
-    One task may send while another one receives, and no two do the same. A `send_all` that was cancelled or has failed
-    is the end of it, and so is closing it.
-    """
-
-    async def send_all(self, data: bytes, /) -> None:
-        """Send everything; an `OSError` is the end of the stream."""
-        ...
-
-    async def receive_some(self, max_bytes: int, /) -> bytes:
-        """Wait for bytes, at most so many; `b""` is the end of the stream, and so is an `OSError`."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close it at once. It may be called in a cancelled task."""
-        ...
+__all__ = ["Attempt", "BlockingConnection", "Connection", "Facade", "Transport"]
 
 
 @final
@@ -49,14 +30,16 @@ class Attempt:
         config: where to, and how.
         ssl_context: how to verify the server; use this one and no other.
         machines: those that were made.
-        open: opens byte streams; use it instead of sockets if it is not None. An `OSError` if there is none.
+        open: opens byte streams in memory; use it instead of sockets if it is not None. It and the streams are as in
+            `etorox_transports.anyio.AsyncOpener`: awaited with a `Dial` it gives an object with `send_all`,
+            `receive_some` and `aclose`. An `OSError` is a failure.
         clock: what the machine's time is compared with.
     """
 
     config: HubConfig
     ssl_context: ssl.SSLContext
     machines: list[WatchedHub]
-    open: Callable[[Dial], Awaitable[Stream]] | None = None
+    open: AsyncOpener | None = None
     clock: Callable[[], float] = time.monotonic
 
     def new_machine(self, now: float) -> HubConnection:

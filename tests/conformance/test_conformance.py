@@ -249,12 +249,46 @@ def test_the_page_tests_the_transport_of_the_documentation(tmp_path: Path) -> No
 def test_the_page_runs_without_pytest(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "asyncio_streams.py", tmp_path)
     (tmp_path / "test_transport.py").write_text(blocks("python")[0])
-    (tmp_path / "card.py").write_text(blocks("python")[1])
+    (tmp_path / "card.py").write_text(blocks("python")[2])
     child = subprocess.run(
         [sys.executable, "card.py"], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path, env=PLAIN
     )
     assert child.stdout.splitlines()[0] == "conformance of my transport", child.stderr
     assert child.returncode == 0
+
+
+def test_the_page_tests_an_adapter_in_virtual_time(tmp_path: Path) -> None:
+    (tmp_path / "card.py").write_text(blocks("python")[1])
+    child = subprocess.run(
+        [sys.executable, "-W", "error", "card.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+        env=PLAIN,
+    )
+    virtual = sum(case.in_memory for case in CASES)
+    assert child.stdout.splitlines() == [
+        "conformance of trio",
+        f"  virtual  {virtual} of {virtual}",
+        f"  {virtual} passed, 0 failed, 0 not offered",
+    ], child.stderr
+
+
+def test_the_page_counts_the_cases_right() -> None:
+    groups: dict[str, int] = {}
+    for case in CASES:
+        group = case.name.partition("/")[0]
+        groups[group] = groups.get(group, 0) + 1
+    card = [f"  {group:<8} {count:>2} of {count:>2}" for group, count in groups.items()]
+    text, virtual = PAGE.read_text(), groups["virtual"]
+    assert "\n".join(card) + f"\n  {len(CASES)} passed, 0 failed, 0 not offered\n" in text
+    for words in (f"{len(CASES)} named cases", f"{len(CASES) - virtual} of them talk", f"The other {virtual} need no"):
+        assert words in " ".join(text.split())
+    assert all(f"| `{group}` |" in text for group in groups)
+    assert f"{len(CASES)} cases" in (PAGE.parent / "write-a-transport.md").read_text()
+    assert f"{len(CASES)} named cases" in (PAGE.parent.parent.parent / "CHANGELOG.md").read_text()
 
 
 def test_a_failure_is_told_by_pytest_with_the_demand(tmp_path: Path) -> None:
@@ -289,11 +323,11 @@ def test_the_plugin_skips_fails_and_prints(pytester: pytest.Pytester) -> None:
         """
     )
     result = pytester.runpytest_inprocess("-k", "while_sending or failed_opening", "-p", "no:cacheprovider")
-    result.assert_outcomes(failed=1, skipped=1)
+    result.assert_outcomes(failed=1, skipped=3)
     result.stdout.fnmatch_lines(
         [
             "*open/failed_opening_leaves_nothing: expected a reply with the status 503 to be raised, nothing was",
             "*conformance of nothing at all*",
-            "*0 passed, 1 failed, 1 not offered*",
+            "*0 passed, 1 failed, 3 not offered*",
         ]
     )

@@ -22,7 +22,7 @@ from etorox_proto.signalr import (
 from etorox_proto.testing import Host, HostConnection
 from etorox_transports.conformance._memory import MemoryNetwork
 
-__all__ = ["Cut", "Hub", "Scripted"]
+__all__ = ["Cut", "Cutting", "Hub", "Scripted"]
 
 _PAUSE = 1 / 64
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import math
 from functools import partial
+from typing import Any
 
 from etorox_proto.signalr import Limits
-from etorox_proto.testing import Link, accept_websocket, bytewise, pieces
+from etorox_proto.testing import Link, accept_websocket, bytewise, http_reply, pieces
 from etorox_transports.conformance._case import Stage, fails
 from etorox_transports.conformance._hub import Cut, Cutting, Hub, Scripted
 from etorox_transports.conformance._peer import frames, invocation
@@ -41,14 +43,28 @@ async def cut_at_every_byte(stage: Stage) -> None:
             return
 
 
+def _negotiate_only(heard: bytes) -> bytes:
+    """Answer a negotiate request, and refuse the WebSocket."""
+    if not heard.endswith(b"\r\n\r\n"):
+        return b""
+    if heard.startswith(b"GET "):
+        return http_reply(503, b"later")
+    transports = [{"transport": "WebSockets", "transferFormats": ["Text"]}]
+    reply = {"negotiateVersion": 1, "connectionId": "a", "connectionToken": "b", "availableTransports": transports}
+    return http_reply(200, json.dumps(reply).encode())
+
+
 @virtual
 async def negotiation_cut_at_every_byte(stage: Stage) -> None:
-    """So with the reply to a negotiate request."""
+    """So with the reply to a negotiate request; what follows it has a stream of its own."""
     for at in itertools.count(1):
-        cut = Cut(Hub(), at, "pause")
-        async with stage.virtual(cut) as network, stage.connect(network, skip_negotiation=False):
-            pass
-        if cut.stream == 2:
+        cut = Cut(Scripted(_negotiate_only), at, "pause")
+        async with stage.virtual(cut) as network:
+            with fails("a WebSocket that is refused"):
+                async with stage.connect(network, skip_negotiation=False):
+                    pass
+            assert network.dials == 2, f"expected the reply to be understood when it is cut after {at} bytes"
+        if cut.stream != 1:
             return
 
 
@@ -114,35 +130,50 @@ async def both_directions_through_a_needles_eye(stage: Stage) -> None:
 # ----------------------------------------------------------------------------------------------------------------- end
 
 
-async def _interrupted(stage: Stage, how: Cutting, within: float) -> None:
-    for at in itertools.count(0):
-        cut = Cut(Hub(), at, how)
-        async with stage.virtual(cut) as network:
-            cut.network = network
-            try:
-                await converse(stage, network)
-            except AssertionError:
-                raise
-            except Exception as error:
-                if not str(error):
-                    raise AssertionError(f"expected the {how} to be told in words, got {error!r}") from error
-            late = stage.loop.now() - cut.struck_at - within
-            assert late <= 0, f"expected the {how} after {at} bytes to be told at once, it took {late!r} s"
-            assert not network.sockets, f"expected the stream to be closed at once, after {at} bytes and the {how}"
-        if not cut.stream:
-            return
+async def _interrupted(stage: Stage, cut: Cut, **options: Any) -> None:
+    """See how a conversation ends that is interrupted."""
+    within = LATENCY if cut.how == "end" else 0.0  # nothing overtakes what is under way, but for a reset
+    what = f"the {cut.how} after {cut.at} bytes"
+    async with stage.virtual(cut) as network:
+        cut.network = network
+        try:
+            await converse(stage, network, **options)
+        except AssertionError:
+            raise
+        except Exception as error:
+            if not str(error):
+                raise AssertionError(f"expected {what} to be told in words, got {error!r}") from error
+        late = stage.loop.now() - cut.struck_at - within
+        assert late <= 0, f"expected {what} to be told at once, it took {late!r} s"
+        assert not network.sockets, f"expected the stream to be closed at once, at {what}"
 
 
 @virtual
 async def end_after_every_byte(stage: Stage) -> None:
     """The stream may end behind any byte that the server says: that is told at once, and our side is closed."""
-    await _interrupted(stage, "end", LATENCY)
+    for at in itertools.count(0):
+        await _interrupted(stage, cut := Cut(Hub(), at, "end"))
+        if not cut.stream:
+            return
 
 
 @virtual
 async def reset_after_every_byte(stage: Stage) -> None:
     """So with a reset, behind any byte that the server says."""
-    await _interrupted(stage, "reset", 0.0)
+    for at in itertools.count(0):
+        await _interrupted(stage, cut := Cut(Hub(), at, "reset"))
+        if not cut.stream:
+            return
+
+
+@virtual
+async def negotiation_that_is_interrupted(stage: Stage) -> None:
+    """So with the reply to a negotiate request, behind every fifth byte, by an end and a reset in turn."""
+    how: tuple[Cutting, Cutting] = ("end", "reset")
+    for at in itertools.count(0, 5):
+        await _interrupted(stage, cut := Cut(Scripted(_negotiate_only), at, how[at % 2]), skip_negotiation=False)
+        if cut.stream != 1:
+            return
 
 
 @virtual

@@ -17,18 +17,10 @@ from typing import Any, Protocol, final
 from etorox_transports.conformance._event_loop import VirtualEventLoop
 from etorox_transports.conformance._transport import Transport
 
-__all__ = ["Event", "Loop", "loop_of"]
+__all__ = ["Loop", "loop_of"]
 
 _NO_TASKS = "there are no tasks where a transport blocks"
 Main = Callable[[], Coroutine[Any, Any, None]]
-
-
-class Event(Protocol):
-    """Something that happens once."""
-
-    def set(self) -> None:
-        """It has happened."""
-        ...
 
 
 class Loop(Protocol):

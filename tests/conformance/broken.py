@@ -144,6 +144,13 @@ class WaitsForThePeer(Streams):
         await super()._wait()
 
 
+class SendsWhenItIsWoken(Streams):
+    """Does not wake up for a command."""
+
+    def do(self, command: Any) -> Any:
+        return command(self.machine, self._now())
+
+
 class MumblesAndGivesUp(Streams):
     """Ends every connection without an error, or with one that says nothing."""
 

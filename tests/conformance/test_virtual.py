@@ -66,6 +66,26 @@ def test_sending_after_a_part_is_noticed_wherever_a_send_takes_long() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        (broken.SendsWhenItIsWoken, "closed_by_two_at_once", "expected closing after 0.5 s, to the moment, it took "),
+        (broken.SendsWhenItIsWoken, "both_directions_to_the_moment", "expected the answer to what was sent, it did "),
+        (broken.OpensUnasked, "ten_streams_that_are_lost", "expected 12 streams to be told as opened, got 24"),
+        (broken.HasTwoClocks, "an_hour_without_a_word", "expected the machine to be told the time of the loop's clock"),
+        (broken.KeepsTimeBadly, "pings_to_the_moment", "expected 40 pings in 610 s, got 36"),
+        (broken.KeepsTimeBadly, "silence_to_the_moment", "expected the silence of the server after 30 s, to the mom"),
+        (broken.SwallowsCommands, "what_waits_has_a_limit", "expected at most 50000 bytes to wait, and as many to"),
+        (broken.MumblesAndGivesUp, "half_close", "expected the end of the stream to be raised, nothing was"),
+        (broken.MumblesAndGivesUp, "silence_to_the_moment", "expected the silence of the server to be told in words"),
+    ],
+)
+def test_a_fault_is_told_in_words(kind: Any, name: str, reason: str) -> None:
+    (result,) = run(streams(kind), cases=[f"virtual/{name}"]).results
+    assert result.outcome == "failed"
+    assert result.reason.startswith(reason), result.reason
+
+
 # ---------------------------------------------------------------------------------------------------------- the kit
 
 
@@ -149,7 +169,7 @@ class Echo:
     def __init__(self) -> None:
         self.heard = b""
         self.closed = False
-        self._to_say = b""
+        self.to_say = b""
 
     def advance(self, now: float) -> None:
         pass
@@ -159,14 +179,14 @@ class Echo:
 
     def receive_data(self, data: bytes, now: float) -> None:
         self.heard += data
-        self._to_say += data
+        self.to_say += data
         self.closed = not data
 
     def handle_timeout(self, now: float) -> None:
         pass
 
     def data_to_send(self) -> bytes:
-        said, self._to_say = self._to_say, b""
+        said, self.to_say = self.to_say, b""
         return said
 
     def close(self, *, allow_reconnect: bool, now: float) -> None:
@@ -200,6 +220,22 @@ def test_connections_that_are_opened_through_the_loop_lead_into_the_network() ->
             writer.close()
             await writer.wait_closed()
             assert stage.loop.now() - began == 1.25
+
+    passes(body)
+
+
+def test_what_nobody_reads_stays_with_the_server() -> None:
+    async def body(stage: Any) -> None:
+        server = Echo()
+        async with stage.virtual(server, Link(latency=0.25, window=10_000)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", 80)
+            writer.write(b"x" * 500_000)
+            await stage.loop.sleep(60.0)
+            assert len(server.to_say) > 200_000
+            assert len(await reader.readexactly(500_000)) == 500_000
+            assert server.to_say == b""
+            writer.close()
+            await writer.wait_closed()
 
     passes(body)
 

@@ -74,6 +74,18 @@ async def an_hour_without_a_word(stage: Stage) -> None:
 
 
 @virtual
+async def both_directions_to_the_moment(stage: Stage) -> None:
+    """A command is sent when it is given, and what comes is given when it comes, although no deadline is near."""
+    hub = Hub(**QUIET)
+    async with connected(stage, hub, server_timeout=NEVER, ping_interval=NEVER) as (_, connection):
+        for number in range(10):
+            await stage.loop.sleep(100.0 + number)
+            with exactly(stage, ROUND_TRIP, "the answer to what was sent"):
+                await connection.send("say", number)
+                await stage.expect(connection, [number])
+
+
+@virtual
 async def application_that_is_away_for_minutes(stage: Stage) -> None:
     """While nobody receives, pings are sent and deadlines are kept, and what comes meanwhile is not lost."""
     hub = Hub(ping_interval=NEVER)

@@ -173,6 +173,29 @@ async def test_a_peer_that_takes_nothing_is_given_up(world: World) -> None:
 
 
 @virtual
+async def test_a_peer_that_reads_slowly_is_not_given_up(world: World) -> None:
+    class Slow:
+        """A stream through which 32 KiB pass in a second."""
+
+        def __init__(self, stream: Any) -> None:
+            self.receive_some, self.aclose = stream.receive_some, stream.aclose
+            self._stream = stream
+
+        async def send_all(self, data: bytes) -> None:
+            await anyio.sleep(len(data) / 32_768)
+            await self._stream.send_all(data)
+
+    async def open_slowly(dial: Any) -> Slow:
+        return Slow(await world.hub_network.open(dial))
+
+    async with world.connect_hub(open=open_slowly) as hub:
+        began = anyio.current_time()
+        await hub.send("take", "x" * 500_000)
+        assert await hub.invoke("add", 1, 2) == 3
+        assert 15.0 < anyio.current_time() - began < 16.0
+
+
+@virtual
 async def test_a_peer_that_takes_nothing_keeps_nobody_from_the_deadline(world: World) -> None:
     """And nothing is sent after the part that it took, which the network would tell."""
     async with world.connect(session=None, config={"server_timeout": 3.0, "ping_interval": 1.0}) as exchange:

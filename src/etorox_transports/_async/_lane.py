@@ -36,7 +36,9 @@ MachineT = TypeVar("MachineT", bound=ExchangeConnection | HubConnection)
 
 # Only then what is read can fill a feed.
 _FILLS_FEEDS = {ExchangeState.READY, State.CONNECTED}
-# How long a peer that does not read may hold up what we send, in seconds; and the last of it, when all is over.
+# How long a peer that does not read may hold up what we send, in seconds; and the last of it, when all is over. So much
+# is sent at a time, in bytes: a peer that reads slowly may take longer for more.
+_CHUNK = 65_536
 _SEND_TIMEOUT = 5.0
 _LAST_SEND_TIMEOUT = 0.5
 # A consumer that takes no turn while we look so often has taken all there was, or is busy with other things. Trio runs
@@ -96,6 +98,7 @@ class Lane(Generic[MachineT]):
         self._earlier = backend.new_event()  # of the one that keeps time
         self._due = math.inf  # what that waits for
         self._sending: Scope | None = None
+        self._last_send_until = math.inf
         self._torn: AsyncByteStream | None = None  # half a message may be on its way, so nothing more is sent
         self._is_flushed = backend.new_event()
         self._sent: Event | None = None  # set when something has been sent, for those who wait for room
@@ -117,8 +120,9 @@ class Lane(Generic[MachineT]):
         self._interrupt()
         self._wakeup.set()
         self._earlier.set()
+        self._last_send_until = self._backend.now() + _LAST_SEND_TIMEOUT
         if self._sending is not None:
-            self._sending.deadline = min(self._sending.deadline, self._backend.now() + _LAST_SEND_TIMEOUT)
+            self._sending.deadline = min(self._sending.deadline, self._last_send_until)
         if closed.error is None:
             return closed
         if self._not_opened is not None:
@@ -260,15 +264,10 @@ class Lane(Generic[MachineT]):
         if stream is None or not data or stream is self._torn:
             return
         broken: BaseException | None = None
-        scope = self._sending = self._backend.new_scope(deadline=self._backend.now() + patience)
-        try:
-            with scope:
-                await stream.send_all(data)
-        except Exception as error:  # noqa: BLE001 - whatever a stream raises is its end
-            broken = reason(error)
-        self._sending = None
-        if scope.cancelled_caught:
-            broken = TimeoutError(f"the peer did not take within {patience:g} s what was sent to it")
+        for start in range(0, len(data), _CHUNK):
+            broken = await self._send_chunk(stream, data[start : start + _CHUNK], patience)
+            if broken is not None:
+                break
         if broken is None:
             return
         self._torn = stream
@@ -277,6 +276,21 @@ class Lane(Generic[MachineT]):
         if stream is self._stream and not self.has_ended:
             self._broken = broken
             self._tell(b"")
+
+    async def _send_chunk(self, stream: AsyncByteStream, chunk: bytes, patience: float) -> BaseException | None:
+        """Send so much; returns why that failed."""
+        deadline = min(self._backend.now() + patience, self._last_send_until)
+        scope = self._sending = self._backend.new_scope(deadline=deadline)
+        broken: BaseException | None = None
+        try:
+            with scope:
+                await stream.send_all(chunk)
+        except Exception as error:  # noqa: BLE001 - whatever a stream raises is its end
+            broken = reason(error)
+        self._sending = None
+        if scope.cancelled_caught:
+            broken = TimeoutError(f"the peer did not take within {patience:g} s what was sent to it")
+        return broken
 
     def _tell(self, data: bytes) -> None:
         self.machine.receive_data(data, self._backend.now())

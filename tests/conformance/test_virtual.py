@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Coroutine
@@ -91,7 +92,7 @@ def test_a_fault_is_told_in_words(kind: Any, name: str, reason: str) -> None:
 
 def test_who_does_not_say_that_sockets_can_be_done_without_is_not_asked() -> None:
     with_sockets = Transport(streams().connect)
-    for transport in (with_sockets, new_blocking()):
+    for transport in (with_sockets, new_blocking(), dataclasses.replace(new_blocking(), in_memory=True)):
         report = run(transport, cases=["virtual"])
         assert {result.outcome for result in report.results} == {"not offered"}
         assert str(report).splitlines()[1] == "  virtual  not offered"

@@ -46,6 +46,20 @@ async def pings_to_the_moment(stage: Stage) -> None:
 
 
 @virtual
+async def pings_to_the_moment_while_messages_come(stage: Stage) -> None:
+    """So while the server sends without end; "ten things", the fifth."""
+    hub = Hub(**QUIET)
+    async with connected(stage, hub, server_timeout=NEVER, ping_interval=5.0) as (network, connection):
+        del hub.arrivals[:]
+        for number in range(500):
+            hub.note(network, number)
+            await stage.expect(connection, [number])
+        gaps = {after - before for (before, _), (after, _) in itertools.pairwise(hub.arrivals)}
+        assert len(hub.arrivals) == 25, f"expected 25 pings in 125 s, got {len(hub.arrivals)}"
+        assert gaps == {5.0}, f"expected a ping every 5 s, to the moment, got gaps of {sorted(gaps)[:5]}"
+
+
+@virtual
 async def silence_to_the_moment(stage: Stage) -> None:
     """A server that falls silent is given up when the deadline comes, neither sooner nor later."""
     async with connected(stage, Hub(**QUIET), server_timeout=30.0, ping_interval=15.0) as (network, connection):

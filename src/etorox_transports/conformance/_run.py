@@ -127,8 +127,8 @@ def _named(case: Case | str) -> list[Case]:
 
 def run_case(transport: Transport, case: Case) -> Result:
     """Run one case against a transport."""
-    is_offered = transport.in_memory if case.in_memory else not case.needs_tasks
-    if not is_offered and (case.in_memory or transport.runs_on == "blocking"):
+    has_tasks, in_memory = transport.runs_on != "blocking", transport.in_memory
+    if (case.needs_tasks and not has_tasks) or (case.in_memory and not in_memory):
         return Result(case, "not offered")
     failures: list[BaseException] = []
     began = time.monotonic()

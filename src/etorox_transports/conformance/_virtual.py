@@ -25,7 +25,8 @@ _Run = Callable[[Stage], Coroutine[Any, Any, None]]
 
 
 def virtual(run: _Run) -> _Run:
-    return case("virtual", limit=30.0, in_memory=True)(run)
+    """Make a case of a function, in the group `virtual`."""
+    return case("virtual", limit=30.0, needs_tasks=True, in_memory=True)(run)
 
 
 @contextlib.contextmanager

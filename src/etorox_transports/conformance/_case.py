@@ -77,10 +77,15 @@ class Stage:
     async def virtual(self, service: Host, link: Link = _LINK) -> AsyncIterator[MemoryNetwork]:
         """A network in memory with this server; leaving sees that no stream is left, and that each was used well."""
         async with serving(self.loop, service, link, lambda: self.waits_for) as network:
-            yield network
+            try:
+                yield network
+            except Exception as error:
+                if network.problems:
+                    raise AssertionError(f"expected that {network.problems[0]}") from error  # it says why
+                raise
             await self.loop.sleep(_MOMENT)
-            assert not network.sockets, f"expected no stream to be left open, there are {len(network.sockets)}"
             assert not network.problems, f"expected that {network.problems[0]}"
+            assert not network.sockets, f"expected no stream to be left open, there are {len(network.sockets)}"
 
     def connect(
         self, where: Server | MemoryNetwork | str, *, trust: bytes | None = None, **options: Any

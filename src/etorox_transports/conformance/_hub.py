@@ -24,7 +24,8 @@ from etorox_transports.conformance._memory import MemoryNetwork
 
 __all__ = ["Cut", "Cutting", "Hub", "Scripted"]
 
-_PAUSE = 1 / 64
+# How long an interruption takes, in seconds. What was said before a reset has to arrive first.
+_PAUSE, _BEFORE_A_RESET = 1 / 64, 2.0
 
 
 @final
@@ -249,6 +250,8 @@ class _CutConnection:
 
     @property
     def deadline(self) -> float:
+        if self.closed:
+            return self._now  # the rest may have been said just now, and who drives it has to look again
         return min(self._due, self._connection.deadline)
 
     def receive_data(self, data: bytes, now: float) -> None:
@@ -277,7 +280,7 @@ class _CutConnection:
         if not cut.stream and len(data) > left:
             cut.stream = self._number
             data, self._rest = data[:left], data[left:]
-            self._due = self._now + (_PAUSE if cut.how != "reset" else 2.0)
+            self._due = self._now + (_BEFORE_A_RESET if cut.how == "reset" else _PAUSE)
         cut.said += len(data)
         return data
 

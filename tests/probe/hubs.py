@@ -142,6 +142,12 @@ class Plain:
     close_code = 1000
     keeps_http = True
     deflates = False
+    leaves_after_refusal = True
+    pings_are_goodbyes = False
+    answers_close = True
+    ends_stream = True
+    upgrade_answer: bytes | None = None
+    upgrade_ends = False
 
     def __init__(self) -> None:
         self.ids: dict[str, str] = {}  # of connections, and "new", "open", "spent"
@@ -254,7 +260,10 @@ class PlainEnd:
         elif self._http is not None:
             self._receive_http(data, now)
         else:
-            self._receive_frames(data, now)
+            try:
+                self._receive_frames(data, now)
+            except ConnectionResetError:
+                self.end()
 
     def handle_timeout(self, now: float) -> None:
         if now >= self._give_up_at:
@@ -264,6 +273,9 @@ class PlainEnd:
                 self.say(CLOSE)
             self.close()
         elif now >= self._ping_at:
+            if self.hub.pings_are_goodbyes:
+                self.close()
+                return
             self.say({"type": 6})
             self._ping_at = now + self.hub.ping_interval
         self._plan()
@@ -278,6 +290,9 @@ class PlainEnd:
 
     def say(self, *messages: Any) -> None:
         for message in messages:
+            if isinstance(message, str):
+                self.output += self._ws.send(TextMessage(data=message + RS))
+                continue
             self.output += self._ws.send(TextMessage(data=json.dumps(message, separators=(",", ":")) + RS))
 
     def close(self) -> None:
@@ -315,6 +330,10 @@ class PlainEnd:
         self._raw = b""
 
     def _upgrade(self, connect_id: str | None, now: float) -> None:
+        if self.hub.upgrade_answer is not None:
+            self.output += self.hub.upgrade_answer
+            self.closed = self.hub.upgrade_ends
+            return
         self._ws.receive_data(self._raw)
         request = next(iter(self._ws.events()))
         assert isinstance(request, Request)
@@ -344,9 +363,10 @@ class PlainEnd:
                 case Ping():
                     self.output += self._ws.send(self.hub.pong(event))
                 case CloseConnection():
-                    if not self.closed:
+                    if not self.closed and self.hub.answers_close:
                         self.output += self._ws.send(event.response())
-                        self.end()
+                        if self.hub.ends_stream:
+                            self.end()
                 case _:
                     pass
             if self.closed:
@@ -360,7 +380,8 @@ class PlainEnd:
                 response = self.hub.handshake(text)
                 self.say(response)
                 if "error" in response:
-                    self.close()
+                    if self.hub.leaves_after_refusal:
+                        self.close()
                     return
                 self._is_greeted = True
                 self._give_up_at = math.inf

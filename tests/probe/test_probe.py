@@ -24,6 +24,7 @@ from etorox_proto.signalr import (
 from etorox_transports import DialFailed
 from etorox_transports.probe import SERVER_CASES, Outcome, ServerReport, as_html, probe
 from probe.hubs import Memory, Plain
+from probe.odd import ODD
 from probe.wrong import PACKED, WRONG, AnswersWithResults
 
 URL = "http://localhost/hub"
@@ -187,6 +188,15 @@ def test_a_server_differs_where_it_is_wrong_and_nowhere_else(wrong: type[Plain])
     report = probed(wrong(), thorough=True)
     assert {each.case.name for each in report.differing} == WRONG[wrong]
     assert all(each.got for each in report.results)
+
+
+@pytest.mark.parametrize(
+    ("odd", "name", "expected", "text"), ODD, ids=[f"{odd.__name__}-{name}" for odd, name, _, _ in ODD]
+)
+def test_what_is_said_of_a_server_that_is_odd(odd: type[Plain], name: str, expected: Outcome, text: str) -> None:
+    report = probed(odd(), only=[name])
+    assert text in got(report, name)
+    assert outcome(report, name) is expected
 
 
 class TestWhatIsNoServer:

@@ -39,8 +39,9 @@ def server_pings(server: Server) -> Finding:
     talk = server.greet()
     try:
         began = server.now
-        while not talk.pings and server.now - began < _SERVER_TIMEOUT:
-            message = talk.hear(min(1.0, _SERVER_TIMEOUT - (server.now - began)))
+        until = began + _SERVER_TIMEOUT
+        while not talk.pings and server.now < until:
+            message = talk.hear(min(1.0, until - server.now))
             if isinstance(message, End):
                 passed = server.now - began
                 if passed < _PING_IS_DUE:
@@ -69,8 +70,9 @@ def client_is_silent(server: Server) -> Finding:
         talk.send({"type": 6})
         began = server.now
         close = None
-        while (left := _CLIENT_TIMEOUT - (server.now - began)) > 0:
-            message = talk.hear(left)
+        until = began + _CLIENT_TIMEOUT
+        while server.now < until:
+            message = talk.hear(until - server.now)
             if isinstance(message, End):
                 how = message.how if close is None else f"{shown(close)}, then {message.how}"
                 return conforms(f"{how}, after {server.now - began:.1f} s")
@@ -193,8 +195,9 @@ def acknowledges(server: Server) -> Finding:
     try:
         talk.send({"type": 1, "invocationId": "0", "target": NO_SUCH_METHOD, "arguments": []})
         began = server.now
-        while (left := _ACK - (server.now - began)) > 0:
-            message = talk.hear(left)
+        until = began + _ACK
+        while server.now < until:
+            message = talk.hear(until - server.now)
             match message:
                 case {"type": 8, "sequenceId": 1}:
                     return conforms(f"{shown(message)} after {server.now - began:.1f} s")

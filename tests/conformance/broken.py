@@ -260,7 +260,7 @@ BROKEN: dict[str, tuple[Any, set[str]]] = {
         {
             *("open/server_that_hangs_up", "open/reply_that_ends_in_the_middle", "end/close_after_the_server_left"),
             *("end/half_close", "end/what_came_before_the_end_counts", "leak/ten_connections_that_failed"),
-            *("virtual/cut_at_every_byte", "virtual/end_after_every_byte", "virtual/reset_after_every_byte"),
+            *("virtual/end_after_every_byte", "virtual/reset_after_every_byte"),
             *("virtual/half_close", "virtual/server_that_speaks_and_takes_nothing"),
             "virtual/negotiation_that_is_interrupted",
         },

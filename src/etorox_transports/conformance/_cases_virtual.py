@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -34,38 +35,20 @@ __all__: list[str] = []
 
 @virtual
 async def cut_at_every_byte(stage: Stage) -> None:
-    """All that the server says may come in two pieces, cut at any byte; law 7."""
-    for at in itertools.count(1):
-        cut = Cut(Hub(), at, "pause")
-        async with stage.virtual(cut) as network:
-            await converse(stage, network)
-        if not cut.stream:
-            return
+    """All that both sides say may come in pieces, each later than the one before, and cut at any byte; law 7.
 
+    Pieces have 16 bytes, but for the first, which has 1 to 16: so there is a cut behind each byte once.
+    """
 
-def _negotiate_only(heard: bytes) -> bytes:
-    """Answer a negotiate request, and refuse the WebSocket."""
-    if not heard.endswith(b"\r\n\r\n"):
-        return b""
-    if heard.startswith(b"GET "):
-        return http_reply(503, b"later")
-    transports = [{"transport": "WebSockets", "transferFormats": ["Text"]}]
-    reply = {"negotiateVersion": 1, "connectionId": "a", "connectionToken": "b", "availableTransports": transports}
-    return http_reply(200, json.dumps(reply).encode())
+    def cut(first: int, data: bytes, _source: object) -> Iterator[bytes]:
+        yield data[:first]
+        for start in range(first, len(data), 16):
+            yield data[start : start + 16]
 
-
-@virtual
-async def negotiation_cut_at_every_byte(stage: Stage) -> None:
-    """So with the reply to a negotiate request; what follows it has a stream of its own."""
-    for at in itertools.count(1):
-        cut = Cut(Scripted(_negotiate_only), at, "pause")
-        async with stage.virtual(cut) as network:
-            with fails("a WebSocket that is refused"):
-                async with stage.connect(network, skip_negotiation=False):
-                    pass
-            assert network.dials == 2, f"expected the reply to be understood when it is cut after {at} bytes"
-        if cut.stream != 1:
-            return
+    for first in range(1, 17):
+        link = Link(latency=LATENCY, bandwidth=65_536.0, chunking=partial(cut, first))
+        async with stage.virtual(Hub(), link) as network:
+            await converse(stage, network, skip_negotiation=False)
 
 
 @virtual
@@ -164,6 +147,17 @@ async def reset_after_every_byte(stage: Stage) -> None:
         await _interrupted(stage, cut := Cut(Hub(), at, "reset"))
         if not cut.stream:
             return
+
+
+def _negotiate_only(heard: bytes) -> bytes:
+    """Answer a negotiate request, and refuse the WebSocket."""
+    if not heard.endswith(b"\r\n\r\n"):
+        return b""
+    if heard.startswith(b"GET "):
+        return http_reply(503, b"later")
+    transports = [{"transport": "WebSockets", "transferFormats": ["Text"]}]
+    reply = {"negotiateVersion": 1, "connectionId": "a", "connectionToken": "b", "availableTransports": transports}
+    return http_reply(200, json.dumps(reply).encode())
 
 
 @virtual

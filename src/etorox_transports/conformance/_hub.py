@@ -1,6 +1,6 @@
 """Servers for the network in memory: `Hub`, of a `ServerConnection`; `Scripted`, which says bytes; and `Cut`.
 
-`Cut` stands before another server and interrupts what that says at any byte: the rest comes later, or never.
+`Cut` stands before another server and breaks off what that says at any byte.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from etorox_transports.conformance._memory import MemoryNetwork
 
 __all__ = ["Cut", "Cutting", "Hub", "Scripted"]
 
-# How long an interruption takes, in seconds. What was said before a reset has to arrive first.
+# How long after what was said last, in seconds. Before a reset that has to arrive.
 _PAUSE, _BEFORE_A_RESET = 1 / 64, 2.0
 
 
@@ -180,7 +180,7 @@ class _ScriptedConnection:
         self.closed = True
 
 
-Cutting = Literal["pause", "end", "reset"]
+Cutting = Literal["end", "reset"]
 
 
 @final
@@ -190,7 +190,7 @@ class Cut:
     Args:
         service: the server.
         at: after how many bytes.
-        how: the rest comes a moment later; or not, because the stream ends or is reset.
+        how: the stream ends there, or is reset.
 
     Attributes:
         said: how many bytes it has said.
@@ -223,10 +223,9 @@ class Cut:
         self._streams += 1
         return _CutConnection(self, self._streams, self.service.accept(now))
 
-    def reset(self, now: float) -> None:
+    def reset(self) -> None:
         """Reset all streams."""
         assert self.network is not None, "it was set"
-        self.struck_at = now
         for stream in self.network.listener.streams:
             stream.reset()
 
@@ -239,19 +238,17 @@ class _CutConnection:
         self._cut = cut
         self._number = number
         self._connection = connection
-        self._rest = b""
+        self._is_cut = False
         self._due = math.inf
         self._now = -math.inf
         self._has_ended = False
 
     @property
     def closed(self) -> bool:
-        return self._has_ended or (self._connection.closed and not self._rest)
+        return self._has_ended or (self._connection.closed and not self._is_cut)
 
     @property
     def deadline(self) -> float:
-        if self.closed:
-            return self._now  # the rest may have been said just now, and who drives it has to look again
         return min(self._due, self._connection.deadline)
 
     def receive_data(self, data: bytes, now: float) -> None:
@@ -262,25 +259,22 @@ class _CutConnection:
         self._now = now
         if self._due <= now:
             self._due = math.inf
+            self._cut.struck_at = now
             if self._cut.how == "reset":
-                self._cut.reset(now)
-            elif self._cut.how == "end":
+                self._cut.reset()
+            else:
                 self._has_ended = True
-                self._cut.struck_at = now
         self._connection.handle_timeout(now)
 
     def data_to_send(self) -> bytes:
-        cut = self._cut
-        if self._due < math.inf:
-            return b""
-        data, self._rest = self._rest + self._connection.data_to_send(), b""
-        if self._has_ended or (cut.stream and cut.how != "pause"):
+        cut, data = self._cut, self._connection.data_to_send()
+        if self._is_cut:
             return b""
         left = cut.at - cut.said
         if not cut.stream and len(data) > left:
-            cut.stream = self._number
-            data, self._rest = data[:left], data[left:]
+            self._is_cut, cut.stream = True, self._number
             self._due = self._now + (_BEFORE_A_RESET if cut.how == "reset" else _PAUSE)
+            data = data[:left]
         cut.said += len(data)
         return data
 

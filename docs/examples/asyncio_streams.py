@@ -128,7 +128,7 @@ class StreamsConnection(Generic[MachineT]):
     async def _wait(self) -> None:
         """Wait for something to happen until the deadline, and tell the machine what it was."""
         if self.machine.deadline <= self._read_until:  # also if there is always more to read
-            self.machine.handle_timeout(self._read_until)
+            self.machine.handle_timeout(self._now())
             return
         self._read_on()
         due = min(self.machine.deadline, self._send_by)

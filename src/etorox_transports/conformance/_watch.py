@@ -103,7 +103,7 @@ class WatchedHub(HubConnection):
         passed, meant = real - self._latest_real, now - self._latest_now
         self.largest_drift = max(self.largest_drift, abs(meant - passed))
         if meant < 0:
-            self.clock_faults.append(f"it went back by {-meant:.3f} s")
+            self.clock_faults.append(f"it went back by {-meant:g} s")
         elif abs(meant - passed) > _DRIFT:
             self.clock_faults.append(f"{passed:.3f} s passed, and it was told {meant:.3f} s")
         self._latest_now, self._latest_real = now, real

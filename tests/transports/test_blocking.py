@@ -507,6 +507,26 @@ class TestHub:
             assert hub.connection.pending_calls == 0
             assert hub.invoke("add", 2, 2) == 4
 
+    def test_a_peer_that_reads_slowly_is_given_its_time(self) -> None:
+        """Its limit is for 64 KiB, not for all that waits to be sent."""
+        sent: list[tuple[int, float]] = []
+
+        class Noting(MemoryStream):
+            def send_all(self, data: bytes, timeout: float) -> None:
+                sent.append((len(data), timeout))
+                super().send_all(data, timeout)
+
+        tokens = ConnectionTokens(map(str, itertools.count()))
+        with connect_hub("http://localhost/hub", open=lambda _dial, _timeout: Noting(tokens, calculator)) as hub:
+            sent.clear()
+            hub.send("note", "x" * 20_000)
+            for _ in range(9):
+                hub.connection.send("note", ["x" * 20_000], now=time.monotonic())
+            assert hub.invoke("add", 2, 2) == 4
+        assert sum(length for length, _ in sent) > 200_000
+        assert max(length for length, _ in sent) == 65_536
+        assert {timeout for length, timeout in sent if length == 65_536} == {5.0}
+
     def test_a_stream_with_a_bug_ends_calls_and_streams(self) -> None:
         broken: list[bool] = []
 

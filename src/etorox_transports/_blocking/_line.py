@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, final
@@ -15,6 +16,9 @@ __all__ = ["Line", "Opener"]
 
 Opener = Callable[[Dial, float], ByteStream]
 """Opens the stream that a `Dial` asks for, within so many seconds; raises OSError or `DialFailed`."""
+
+# So many bytes are sent at a time.
+_CHUNK = 65_536
 
 
 @final
@@ -54,12 +58,20 @@ class Line:
         self.machine.stream_opened(time.monotonic())
         return None
 
-    def flush(self, patience: float) -> None:
-        """Send what the machine has to say; a stream that does not take it is finished."""
+    def flush(self, patience: float, until: float = math.inf) -> None:
+        """Send what the machine has to say; a stream that does not take it is finished.
+
+        Args:
+            patience: how long the stream may take for each 64 KiB, in seconds. Who reads slowly is given the time.
+            until: when all of it must have been sent, in seconds of `time.monotonic()`.
+        """
         data = self.machine.data_to_send()
-        if data and self._stream is not None:
+        for start in range(0, len(data), _CHUNK):
+            if self._stream is None:
+                break
             try:
-                self._stream.send_all(data, patience)
+                left = min(patience, max(until - time.monotonic(), 0.0))
+                self._stream.send_all(data[start : start + _CHUNK], left)
             except OSError as error:
                 self._broken = error
                 self.feed(b"", time.monotonic())

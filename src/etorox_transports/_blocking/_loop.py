@@ -267,7 +267,7 @@ class Driver:
         handle_event, machine, now = self._source.handle_event, line.machine, time.monotonic()
         has_spoken = False
         while True:
-            line.flush(self._send_timeout(line))
+            line.flush(_SEND_TIMEOUT, self._send_until(line))
             event = machine.next_batch()
             if event is None:
                 return has_spoken
@@ -280,7 +280,7 @@ class Driver:
                     self._finish(line, end)
                     return True
             elif kind is Closed:
-                line.flush(self._send_timeout(line))
+                line.flush(_SEND_TIMEOUT, self._send_until(line))
                 self._finish(line, event)
                 return True
             else:
@@ -298,10 +298,11 @@ class Driver:
             earliest = min(earliest, line.deadline)
         return earliest
 
-    def _send_timeout(self, line: Line) -> float:
-        if self._is_closing:
-            return min(_SEND_TIMEOUT, max(line.deadline - time.monotonic(), _SHORTEST))
-        return _SEND_TIMEOUT
+    def _send_until(self, line: Line) -> float:
+        if not self._is_closing:
+            return math.inf
+        now = time.monotonic()
+        return min(now + _SEND_TIMEOUT, max(line.deadline, now + _SHORTEST))
 
     def _dial_timeout(self, line: Line) -> float:
         now = time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qsl
 
 import h11
@@ -148,6 +148,7 @@ class Plain:
     ends_stream = True
     upgrade_answer: bytes | None = None
     upgrade_ends = False
+    parting: ClassVar[list[Any]] = []
 
     def __init__(self) -> None:
         self.ids: dict[str, str] = {}  # of connections, and "new", "open", "spent"
@@ -190,7 +191,7 @@ class Plain:
 
     # -------------------------------------------------------------------------------------------------- hub messages
 
-    def handshake(self, request: str) -> dict[str, Any]:
+    def handshake(self, request: str) -> Any:
         try:
             asked = json.loads(request)
             protocol, version = asked["protocol"], asked["version"]
@@ -378,8 +379,11 @@ class PlainEnd:
             text, _, self._text = self._text.partition(RS)
             if not self._is_greeted:
                 response = self.hub.handshake(text)
+                if response is None:
+                    return
                 self.say(response)
                 if "error" in response:
+                    self.say(*self.hub.parting)
                     if self.hub.leaves_after_refusal:
                         self.close()
                     return

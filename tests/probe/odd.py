@@ -72,11 +72,25 @@ class RefusesWebSockets(Plain):
 class SaysNothingOfHandshakes(Plain):
     """It hangs up instead."""
 
-    def handshake(self, request: str) -> dict[str, Any]:
+    def handshake(self, request: str) -> Any:
         response = super().handshake(request)
         if "error" in response:
             raise ConnectionResetError
         return response
+
+
+class RefusesEverybody(Plain):
+    """And says goodbye besides."""
+
+    parting: ClassVar[list[Any]] = [{"type": 7}]
+
+    def handshake(self, _request: str) -> dict[str, Any]:
+        return {"error": "not today"}
+
+
+class NeverAnswersHandshakes(Plain):
+    def handshake(self, _request: str) -> Any:
+        return None
 
 
 class SendsArraysForHandshakes(Plain):
@@ -163,6 +177,13 @@ class LeavesWithAnotherCode(Plain):
 
 class IgnoresGoodbyes(Plain):
     answers_close = False
+
+
+class HangsUpOnGoodbyes(Plain):
+    def take(self, text: str) -> list[dict[str, Any]]:
+        if '"type":7' in text:
+            raise ConnectionResetError
+        return super().take(text)
 
 
 class NeverEndsItsStream(Plain):
@@ -254,6 +275,17 @@ class TakesNobodyBack(Stateful):
         return Plain.refusal(self, connect_id)
 
 
+class HangsUpOnWhoComesBack(Stateful):
+    def handshake(self, request: str) -> Any:
+        if '"type":9' in request:
+            raise ConnectionResetError
+        return super().handshake(request)
+
+
+class SaysNothingToWhoComesBack(Stateful):
+    first: ClassVar[Any] = None
+
+
 class ForgetsTheSequence(Stateful):
     first: ClassVar[dict[str, Any]] = {"type": 6}
 
@@ -276,6 +308,12 @@ ODD: list[tuple[type[Plain], str, Outcome, str]] = [
     (RefusesWebSockets, "handshake/json", DIFFERS, "no WebSocket: status 503"),
     (RefusesWebSockets, "resume/acknowledges", SKIPPED, "does not grant"),
     (SaysNothingOfHandshakes, "handshake/unknown_protocol", TOLERATED, "without an error that says why"),
+    (RefusesEverybody, "handshake/json", DIFFERS, '{"error":"not today"}'),
+    (RefusesEverybody, "handshake/malformed", CONFORMS, "not today"),
+    (NeverAnswersHandshakes, "handshake/json", NOT_ANSWERED, "nothing within 5 s"),
+    (NeverAnswersHandshakes, "handshake/oversized", NOT_ANSWERED, "nothing came, and the connection stays open"),
+    (NeverAnswersHandshakes, "messages/ping", SKIPPED, "no handshake response within 5 s"),
+    (NeverAnswersHandshakes, "resume/comes_back", SKIPPED, "does not grant"),
     (SendsArraysForHandshakes, "handshake/json", DIFFERS, "[]"),
     (SendsArraysForHandshakes, "handshake/malformed", DIFFERS, "[]"),
     (StaysAfterRefusal, "handshake/malformed", DIFFERS, "but the connection stays open"),
@@ -294,6 +332,7 @@ ODD: list[tuple[type[Plain], str, Outcome, str]] = [
     (KeepsSilentClients, "time/client_is_silent", TOLERATED, "it keeps clients that are silent"),
     (LeavesWithAnotherCode, "close/close_message", TOLERATED, "code 1001"),
     (IgnoresGoodbyes, "close/websocket_close", NOT_ANSWERED, "the connection stays open"),
+    (HangsUpOnGoodbyes, "close/close_message", TOLERATED, "without a WebSocket close frame"),
     (NeverEndsItsStream, "close/websocket_close", TOLERATED, "but the stream stays open"),
     (GoesOnAfterClose, "close/nothing_after_close", TOLERATED, "an answer: "),
     (GoesOnAfterClose, "close/close_message", NOT_ANSWERED, "the connection stays open"),
@@ -314,5 +353,7 @@ ODD: list[tuple[type[Plain], str, Outcome, str]] = [
     (NeverAcknowledges, "resume/acknowledges", NOT_ANSWERED, "no Ack within 5 s"),
     (EndsInsteadOfAcknowledging, "resume/acknowledges", DIFFERS, "the connection ended"),
     (TakesNobodyBack, "resume/comes_back", DIFFERS, "status 404"),
+    (HangsUpOnWhoComesBack, "resume/comes_back", DIFFERS, "the end of the stream"),
+    (SaysNothingToWhoComesBack, "resume/comes_back", NOT_ANSWERED, "nothing came"),
     (ForgetsTheSequence, "resume/comes_back", DIFFERS, '{"type":6}'),
 ]

@@ -252,6 +252,31 @@ class TestWhatIsNoServer:
         assert outcome(report, "messages/ping") is Outcome.SKIPPED
         assert Outcome.CONFORMS in {each.outcome for each in report.results}  # 404 is right for what does not exist
 
+    def test_it_says_first_that_it_will_say_more(self) -> None:
+        body = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+        assert got(probed(Scripted(body), only=["negotiate/version_1"]), "negotiate/version_1") == "status 404"
+
+    def test_it_resets_its_streams(self) -> None:
+        memory = Memory(Plain())
+
+        class Reset:
+            def __init__(self, stream: Any) -> None:
+                self.send_all, self.close = stream.send_all, stream.close
+
+            def receive(self, _timeout: float) -> bytes:
+                raise ConnectionResetError(104, "Connection reset by peer")
+
+        with pytest.raises(NegotiationFailed, match="got the end of the stream and no HTTP response"):
+            probe(URL, **{**memory.ways(), "open": lambda dial, timeout: Reset(memory.open(dial, timeout))})
+        upgrades = iter([False, False, True])
+
+        def reset_later(dial: Dial, timeout: float) -> Any:
+            stream = memory.open(dial, timeout)
+            return Reset(stream) if next(upgrades, True) else stream
+
+        report = probe(URL, only=["upgrade"], **{**memory.ways(), "open": reset_later})
+        assert "a broken stream (Connection reset by peer)" in got(report, "upgrade/without_id")
+
     def test_it_is_classic_signalr(self) -> None:
         body = b'{"ProtocolVersion":"1.5","ConnectionId":"a","ConnectionToken":"b"}'
         reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

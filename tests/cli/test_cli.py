@@ -47,11 +47,11 @@ from etorox_proto import (
 )
 from etorox_proto.signalr import ConnectionTokens, InvocationReceived, ServerConfig, ServerConnection
 from etorox_transports import DialFailed
+from etorox_transports._text import printable
 from etorox_transports.cli import _stream as stream_module
 from etorox_transports.cli import exit_code, main
 from etorox_transports.cli._chaos import Chaos, FaultKind
 from etorox_transports.cli._host import SimulatorHost
-from etorox_transports.cli._text import printable
 from etorox_transports.cli._watch import ADAPTERS, Summary
 from hosts import served
 from machines import names

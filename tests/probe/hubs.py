@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qsl
 
 import h11
 import wsproto
+from wsproto.connection import ConnectionState
 from wsproto.events import (
     AcceptConnection,
     CloseConnection,
@@ -25,8 +27,10 @@ from wsproto.events import (
     TextMessage,
 )
 from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.utilities import generate_accept_token as accept_token
 
 from etorox_proto import Dial
+from etorox_proto.testing import websocket_frame
 
 RS = "\x1e"
 CLOSE = {"type": 7, "error": "Connection closed with an error.", "allowReconnect": True}
@@ -61,6 +65,7 @@ class Memory:
         self.ends: list[End] = []
         self.slept = 0.0
         self.sent: list[bytes] = []
+        self.streams: list[MemoryStream] = []
         self._host = host
         self._others = others or {}
 
@@ -78,7 +83,13 @@ class Memory:
         self.dials.append((self.now, dial))
         end = self._others.get(dial.host, self._host).accept(self.now)
         self.ends.append(end)
-        return MemoryStream(self, end)
+        self.streams.append(MemoryStream(self, end))
+        return self.streams[-1]
+
+    @property
+    def left_open(self) -> list[MemoryStream]:
+        """The streams that the probe has not closed."""
+        return [each for each in self.streams if each.is_open]
 
     def wait(self, end: End, until: float) -> bytes:
         """What the server sends on this stream next; b"" if nothing until then."""
@@ -109,26 +120,26 @@ class MemoryStream:
     def __init__(self, memory: Memory, end: End) -> None:
         self._memory = memory
         self._end = end
-        self._is_open = True
+        self.is_open = True
 
     def send_all(self, data: bytes, _timeout: float) -> None:
-        assert self._is_open, "nothing is sent on a stream that was closed"
+        assert self.is_open, "nothing is sent on a stream that was closed"
         self._memory.sent.append(data)
         if self._end.closed:
             raise BrokenPipeError(32, "Broken pipe")
         self._end.receive_data(data, self._memory.now)
 
     def receive(self, timeout: float) -> bytes:
-        assert self._is_open, "nothing is read from a stream that was closed"
+        assert self.is_open, "nothing is read from a stream that was closed"
         data = self._memory.wait(self._end, self._memory.now + timeout)
         if not data and not self._end.closed:
             raise TimeoutError("timed out")
         return data
 
     def close(self) -> None:
-        if self._is_open and not self._end.closed:
+        if self.is_open and not self._end.closed:
             self._end.receive_data(b"", self._memory.now)
-        self._is_open = False
+        self.is_open = False
 
 
 class Plain:
@@ -146,6 +157,8 @@ class Plain:
     pings_are_goodbyes = False
     answers_close = True
     ends_stream = True
+    chat_interval = math.inf
+    pings_at_close = False
     upgrade_answer: bytes | None = None
     upgrade_ends = False
     parting: ClassVar[list[Any]] = []
@@ -249,6 +262,7 @@ class PlainEnd:
         self._is_greeted = False
         self._last: float | None = None  # when the client has said something, from its first ping on
         self._ping_at = math.inf
+        self._chat_at = math.inf
         self._give_up_at = math.inf
 
     def data_to_send(self) -> bytes:
@@ -273,6 +287,9 @@ class PlainEnd:
             else:
                 self.say(CLOSE)
             self.close()
+        elif now >= self._chat_at:
+            self.say({"type": 1, "target": "price", "arguments": [1]})
+            self._chat_at = now + self.hub.chat_interval
         elif now >= self._ping_at:
             if self.hub.pings_are_goodbyes:
                 self.close()
@@ -282,7 +299,7 @@ class PlainEnd:
         self._plan()
 
     def _plan(self) -> None:
-        self.deadline = min(self._ping_at, self._give_up_at)
+        self.deadline = min(self._ping_at, self._chat_at, self._give_up_at)
 
     def end(self) -> None:
         self.closed = True
@@ -291,10 +308,11 @@ class PlainEnd:
 
     def say(self, *messages: Any) -> None:
         for message in messages:
-            if isinstance(message, str):
-                self.output += self._ws.send(TextMessage(data=message + RS))
-                continue
-            self.output += self._ws.send(TextMessage(data=json.dumps(message, separators=(",", ":")) + RS))
+            text = message if isinstance(message, str) else json.dumps(message, separators=(",", ":"))
+            if self._ws.state is ConnectionState.OPEN:
+                self.output += self._ws.send(TextMessage(data=text + RS))
+            else:
+                self.output += websocket_frame((text + RS).encode())  # whatever was said before
 
     def close(self) -> None:
         self.output += self._ws.send(CloseConnection(self.hub.close_code))
@@ -332,7 +350,10 @@ class PlainEnd:
 
     def _upgrade(self, connect_id: str | None, now: float) -> None:
         if self.hub.upgrade_answer is not None:
-            self.output += self.hub.upgrade_answer
+            key = re.search(rb"Sec-WebSocket-Key: (\S+)", self._raw, re.IGNORECASE)
+            assert key is not None
+            accept = accept_token(key[1])
+            self.output += self.hub.upgrade_answer.replace(b"{accept}", accept)
             self.closed = self.hub.upgrade_ends
             return
         self._ws.receive_data(self._raw)
@@ -364,6 +385,8 @@ class PlainEnd:
                 case Ping():
                     self.output += self._ws.send(self.hub.pong(event))
                 case CloseConnection():
+                    if self.hub.pings_at_close:
+                        self.output += websocket_frame(b"k", 9)
                     if not self.closed and self.hub.answers_close:
                         self.output += self._ws.send(event.response())
                         if self.hub.ends_stream:
@@ -384,11 +407,14 @@ class PlainEnd:
                 self.say(response)
                 if "error" in response:
                     self.say(*self.hub.parting)
+                    self._chat_at = now + self.hub.chat_interval
+                    self._give_up_at = math.inf
                     if self.hub.leaves_after_refusal:
                         self.close()
                     return
                 self._is_greeted = True
                 self._give_up_at = math.inf
+                self._chat_at = now + self.hub.chat_interval
                 self._ping_at = now + self.hub.ping_interval if self.hub.pings else math.inf
                 continue
             if text.replace(" ", "") == '{"type":6}' or self._last is not None:

@@ -13,6 +13,15 @@ from probe.hubs import CLOSE, Plain
 CONFORMS, TOLERATED, DIFFERS, NOT_ANSWERED, SKIPPED = Outcome
 
 
+class Raw(str):
+    """Text that is sent as it stands."""
+
+    __slots__ = ()
+
+    def get(self, _name: str) -> None:
+        return None
+
+
 class HasNoWebSockets(Plain):
     def negotiated(self, version: int) -> dict[str, Any]:
         transports = [{"transport": "LongPolling", "transferFormats": ["Text"]}]
@@ -105,15 +114,6 @@ class StaysAfterRefusal(Plain):
 class Unreadable(Plain):
     def take(self, _text: str) -> list[Any]:
         return [Raw("{not json")]
-
-
-class Raw(str):
-    """Text that is sent as it stands."""
-
-    __slots__ = ()
-
-    def get(self, _name: str) -> None:
-        return None
 
 
 class HangsUpOnMistakes(Plain):
@@ -234,6 +234,73 @@ class HangsUpAtPings(Plain):
         raise ConnectionResetError
 
 
+class Chats(Plain):
+    """It tells its clients a price every second, and never pings."""
+
+    chat_interval = 1.0
+    pings = False
+
+
+class OnlyChats(Chats):
+    """Whatever it is told."""
+
+    answers_close = False
+
+    def take(self, _text: str) -> list[dict[str, Any]]:
+        return []
+
+
+class ChatsAfterRefusal(Chats):
+    leaves_after_refusal = False
+
+
+class PingsAtTheEnd(Plain):
+    pings_at_close = True
+
+
+class SendsNull(Plain):
+    def take(self, _text: str) -> list[Any]:
+        return [Raw("null")]
+
+
+class SendsDeepNests(Plain):
+    def take(self, _text: str) -> list[Any]:
+        return [Raw("[" * 100_000)]
+
+
+class AnswersIdsThatAreNone(Plain):
+    def take(self, text: str) -> list[dict[str, Any]]:
+        return [{"type": 3, "invocationId": [1]}, *super().take(text)]
+
+
+class HasAnExtensionThatIsNone(Plain):
+    upgrade_answer = (
+        b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n"
+        b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=abc\r\n\r\n"
+    )
+
+
+class HasAHeadThatIsNotAscii(Plain):
+    upgrade_answer = b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: \xff\r\n\r\n"
+
+
+class RefusesVersionsUnreadably(Plain):
+    def negotiate(self, query: dict[str, str]) -> tuple[int, str, bytes]:
+        is_good = query.get("negotiateversion", "0").isdecimal()
+        return super().negotiate(query) if is_good else (200, "application/json", b'{"error":"\xff"}')
+
+
+class OldServer(Plain):
+    """It knows no versions and no uploads, as ASP.NET Core 2.1."""
+
+    def negotiate(self, query: dict[str, str]) -> tuple[int, str, bytes]:
+        status, kind, body = super().negotiate({**query, "negotiateversion": "0"})
+        return status, kind, body.replace(b'"negotiateVersion": 0, ', b"")
+
+    def other(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+        return [CLOSE] if message["type"] in {2, 3} else []
+
+
 class Stateful(Plain):
     """It grants stateful reconnect, and takes clients back."""
 
@@ -286,6 +353,10 @@ class SaysNothingToWhoComesBack(Stateful):
     first: ClassVar[Any] = None
 
 
+class WritesWithSpaces(Stateful):
+    first: ClassVar[Any] = Raw('{ "sequenceId": 1, "type": 9 }')
+
+
 class ForgetsTheSequence(Stateful):
     first: ClassVar[dict[str, Any]] = {"type": 6}
 
@@ -310,7 +381,7 @@ ODD: list[tuple[type[Plain], str, Outcome, str]] = [
     (SaysNothingOfHandshakes, "handshake/unknown_protocol", TOLERATED, "without an error that says why"),
     (RefusesEverybody, "handshake/json", DIFFERS, '{"error":"not today"}'),
     (RefusesEverybody, "handshake/malformed", CONFORMS, "not today"),
-    (NeverAnswersHandshakes, "handshake/json", NOT_ANSWERED, "nothing within 5 s"),
+    (NeverAnswersHandshakes, "handshake/json", NOT_ANSWERED, "no handshake response within 5 s"),
     (NeverAnswersHandshakes, "handshake/oversized", NOT_ANSWERED, "nothing came, and the connection stays open"),
     (NeverAnswersHandshakes, "messages/ping", SKIPPED, "no handshake response within 5 s"),
     (NeverAnswersHandshakes, "resume/comes_back", SKIPPED, "does not grant"),
@@ -346,6 +417,30 @@ ODD: list[tuple[type[Plain], str, Outcome, str]] = [
     (HangsUpAtHandshakes, "upgrade/websocket_ping", CONFORMS, "a pong"),
     (HangsUpAtPings, "upgrade/websocket_ping", DIFFERS, "the end of the stream"),
     (HangsUpAtHandshakes, "close/close_message", SKIPPED, "there is none: the end of the stream"),
+    (Chats, "time/server_pings", TOLERATED, "but other messages"),
+    (Chats, "close/close_message", CONFORMS, "a WebSocket close frame, code 1000"),
+    (OnlyChats, "messages/unknown_method", NOT_ANSWERED, "the call was not answered within 5 s"),
+    (OnlyChats, "messages/malformed", DIFFERS, "nothing came, and the connection goes on"),
+    (OnlyChats, "messages/two_in_one", NOT_ANSWERED, "0 of 2 answers"),
+    (OnlyChats, "messages/without_id", NOT_ANSWERED, "nothing came"),
+    (OnlyChats, "close/close_message", NOT_ANSWERED, "the connection stays open"),
+    (OnlyChats, "close/websocket_close", NOT_ANSWERED, "the connection stays open"),
+    (OnlyChats, "close/nothing_after_close", NOT_ANSWERED, "the connection stays open"),
+    (OnlyChats, "time/client_is_silent", CONFORMS, "after 30.0 s"),
+    (ChatsAfterRefusal, "handshake/malformed", DIFFERS, "but the connection stays open"),
+    (PingsAtTheEnd, "close/websocket_close", CONFORMS, "a WebSocket close frame, code 1000"),
+    (PingsAtTheEnd, "upgrade/with_spent_id", CONFORMS, "status 404"),
+    (SendsNull, "messages/unknown_method", DIFFERS, "what is no message: null"),
+    (SendsDeepNests, "messages/unknown_method", DIFFERS, "what is no message"),
+    (Unreadable, "messages/unknown_method", DIFFERS, "{not json"),
+    (AnswersIdsThatAreNone, "messages/two_in_one", CONFORMS, "both are answered"),
+    (HasAnExtensionThatIsNone, "upgrade/compression", SKIPPED, "a breach of the WebSocket protocol"),
+    (HasAHeadThatIsNotAscii, "upgrade/with_id", DIFFERS, "a breach of the WebSocket protocol"),
+    (RefusesVersionsUnreadably, "negotiate/version_no_number", DIFFERS, "status 200"),
+    (OldServer, "negotiate/version_no_number", TOLERATED, "servers before 3.1 do not look at the version"),
+    (OldServer, "messages/stray_item", TOLERATED, "servers before 3.0 know no uploads"),
+    (OldServer, "messages/stray_completion", TOLERATED, "servers before 3.0 know no uploads"),
+    (OldServer, "messages/stray_cancel", CONFORMS, "ignored"),
     (Stateful, "resume/negotiate", CONFORMS, "granted"),
     (Stateful, "resume/acknowledges", CONFORMS, '{"type":8,"sequenceId":1}'),
     (Stateful, "resume/comes_back", CONFORMS, '{"type":9,"sequenceId":1}'),
@@ -355,5 +450,6 @@ ODD: list[tuple[type[Plain], str, Outcome, str]] = [
     (TakesNobodyBack, "resume/comes_back", DIFFERS, "status 404"),
     (HangsUpOnWhoComesBack, "resume/comes_back", DIFFERS, "the end of the stream"),
     (SaysNothingToWhoComesBack, "resume/comes_back", NOT_ANSWERED, "nothing came"),
+    (WritesWithSpaces, "resume/comes_back", CONFORMS, '"sequenceId":1'),
     (ForgetsTheSequence, "resume/comes_back", DIFFERS, '{"type":6}'),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import json
+import random
 import re
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from etorox_proto import Dial
 from etorox_proto.signalr import (
+    ConnectionFailed,
     ConnectionTokens,
     HubConfig,
     InvocationReceived,
@@ -24,14 +26,20 @@ from etorox_proto.signalr import (
 from etorox_transports import DialFailed
 from etorox_transports.probe import SERVER_CASES, Outcome, ServerReport, as_html, probe
 from probe.hubs import Memory, Plain
-from probe.odd import ODD
+from probe.odd import ODD, Chats, OldServer, OnlyChats, Stateful
 from probe.wrong import PACKED, WRONG, AnswersWithResults
 
 URL = "http://localhost/hub"
 
 
 def probed(host: Any, url: str | HubConfig = URL, **options: Any) -> ServerReport:
-    return probe(url, **{**Memory(host).ways(), **options})
+    return sound(probe(url, **{**Memory(host).ways(), **options}))
+
+
+def sound(report: ServerReport) -> ServerReport:
+    """See that the probe itself did nothing wrong, such as to use a stream that it has closed."""
+    assert not [each for each in report.results if "the probe itself failed" in each.got]
+    return report
 
 
 def outcome(report: ServerReport, name: str) -> Outcome:
@@ -162,18 +170,14 @@ class TestServersThatAreRight:
         assert report.counts["tolerated"] > 10
         assert outcome(report, "messages/unknown_type") is Outcome.TOLERATED
 
-    def test_a_server_from_before_versions(self) -> None:
-        class Old(Plain):
-            def negotiate(self, query: dict[str, str]) -> tuple[int, str, bytes]:
-                status, kind, body = super().negotiate({**query, "negotiateversion": "0"})
-                return status, kind, body.replace(b'"negotiateVersion": 0, ', b"")
-
-        report = probed(Old())
+    def test_a_server_from_before_versions_and_uploads(self) -> None:
+        report = probed(OldServer(), thorough=True)
+        assert not report.differing
         assert outcome(report, "negotiate/version_1") is Outcome.TOLERATED
-        assert {each.case.name for each in report.differing} == {
-            "negotiate/version_no_number",
-            "negotiate/version_too_low",
-        }
+
+    def test_a_server_that_talks_all_the_time(self) -> None:
+        assert not probed(Chats(), thorough=True).differing
+        assert len(probed(OnlyChats(), thorough=True).results) == len(SERVER_CASES)
 
     def test_a_server_without_a_limit(self) -> None:
         class Unlimited(Plain):
@@ -277,6 +281,20 @@ class TestWhatIsNoServer:
         report = probe(URL, only=["upgrade"], **{**memory.ways(), "open": reset_later})
         assert "a broken stream (Connection reset by peer)" in got(report, "upgrade/without_id")
 
+    def test_a_fault_of_the_probe_costs_one_case(self) -> None:
+        """It is told as what it is, and says nothing of the server."""
+        memory = Memory(Plain())
+        faults = iter([None, None, ZeroDivisionError("of ours")])
+
+        def fail_once(dial: Dial, timeout: float) -> Any:
+            if (fault := next(faults, None)) is not None:
+                raise fault
+            return memory.open(dial, timeout)
+
+        report = probe(URL, only=["upgrade"], **{**memory.ways(), "open": fail_once})
+        assert got(report, "upgrade/with_id_of_version_0").startswith("the probe itself failed here, please report it")
+        assert report.counts == {"conforms": len(report.results) - 1, "skipped": 1}
+
     def test_it_is_classic_signalr(self) -> None:
         body = b'{"ProtocolVersion":"1.5","ConnectionId":"a","ConnectionToken":"b"}'
         reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -295,13 +313,64 @@ class TestWhatIsNoServer:
         assert "a breach of the WebSocket protocol" in got(report, "handshake/json")
 
     def test_there_is_no_such_case(self) -> None:
-        with pytest.raises(ValueError, match=r"a case or of a group \(negotiate, .*\), got 'nix'"):
+        with pytest.raises(LocalProtocolError, match=r"a case or of a group \(negotiate, .*\), got 'nix'"):
             probed(Plain(), only=["nix"])
 
     def test_it_is_far_away_and_not_encrypted(self) -> None:
         with pytest.raises(LocalProtocolError, match="https"):
             probed(Plain(), "http://example.test/hub")
         assert not probed(Plain(), HubConfig(url="http://example.test/hub", allow_insecure=True)).differing
+
+
+def damaged(source: random.Random, kind: type[Plain]) -> Plain:
+    """A server whose bytes are not always what they should be."""
+    rate = source.choice([0.02, 0.1, 0.5])
+    swaps = [
+        (b"{}", b"[]"),
+        (b"{}", b"null"),
+        (b'"type":3', b'"type":[3]'),
+        (b'"invocationId":', b'"invocationId":{},"a":'),
+    ]
+
+    def damage(data: bytes) -> bytes:
+        place = source.randrange(len(data))
+        match source.randrange(4):
+            case 0:
+                return data[:place] + bytes([data[place] ^ 1 << source.randrange(8)]) + data[place + 1 :]
+            case 1:
+                return data[:place]
+            case 2:
+                return data[:place] + source.randbytes(3) + data[place:]
+            case _:
+                return data.replace(*source.choice(swaps))
+
+    class Damaged(kind):  # type: ignore[misc, valid-type]
+        def accept(self, now: float) -> Any:
+            end = super().accept(now)
+            honest = end.data_to_send
+
+            def send() -> bytes:
+                data: bytes = honest()
+                return damage(data) if data and source.random() < rate else data
+
+            end.data_to_send = send
+            return end
+
+    damaged: Plain = Damaged()
+    return damaged
+
+
+@pytest.mark.parametrize("kind", [Plain, Stateful], ids=lambda kind: kind.__name__)
+def test_a_server_may_send_anything(kind: type[Plain]) -> None:
+    """There is a report, or an error that says why not; and it ends."""
+    for seed in range(250):
+        try:
+            report = probed(damaged(random.Random(seed), kind), thorough=True)
+        except ConnectionFailed:
+            continue
+        assert all(each.got for each in report.results), seed
+        assert json.loads(report.as_json())
+        assert as_html(report)
 
 
 class Redirecting(Plain):
@@ -335,6 +404,21 @@ class TestRedirects:
         assert b"of-the-user" not in told
         assert b"secret-key" not in told
         assert b"of-the-redirect" in told
+
+    def test_those_of_http_are_told(self) -> None:
+        head = b"HTTP/1.1 301 Moved\r\nLocation: https://there.test/secret/hub?key=1\r\nContent-Length: 0\r\n\r\n"
+        with pytest.raises(NegotiationFailed, match=r"status 301, which leads to https://there\.test: give") as caught:
+            probed(Scripted(head))
+        assert "secret" not in str(caught.value)
+        with pytest.raises(NegotiationFailed, match="which leads to another path of it"):
+            probed(Scripted(head.replace(b"https://there.test", b"")))
+
+    @pytest.mark.parametrize(
+        ("to", "token"), [("ftp://there", ""), ("http://example.test/hub", ""), (URL, "a\nb"), (URL, "\u00e9")]
+    )
+    def test_they_lead_to_where_no_client_goes(self, to: str, token: str) -> None:
+        with pytest.raises(NegotiationFailed, match="the server redirects to where no client goes"):
+            probed(Redirecting(to, accessToken=token) if token else Redirecting(to))
 
     def test_they_end(self) -> None:
         memory = Memory(Redirecting(URL))
@@ -371,6 +455,43 @@ def test_no_secret_is_shown() -> None:
     for secret in ("of-the-query", "the-access-token", "the-header", "0000000000000"):
         assert secret not in told, f"{secret} is shown"
     assert "[...]" in told
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"negotiateVersion":1,"connectionId":"the-public-name","connectionToken":"the-secret-name"}',
+        b'{"connectionToken": "the-secret-name", "broken',
+        b'{"accessToken":"the-secret-\\u006eame","url":1}',
+    ],
+)
+def test_no_secret_of_a_broken_response_is_shown(body: bytes) -> None:
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    report = probed(Scripted(reply))
+    told = str(report) + report.as_json()
+    assert "[...]" in told
+    assert "the-" not in told.replace("the-same", "").replace("the-server", "")
+
+
+def test_no_value_of_the_query_is_shown_as_it_was_written() -> None:
+    body = b"<a href='/hub?tenant=ACME-1&amp;key=ab%2Fcd%2BSECRET'>here</a>"
+    reply = b"HTTP/1.1 500 Oops\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    told = str(probed(Scripted(reply), f"{URL}?tenant=ACME-1&key=ab%2Fcd%2BSECRET"))
+    assert "SECRET" not in told
+    assert "ACME" not in told
+
+
+def test_what_a_server_says_cannot_steer_a_terminal() -> None:
+    body = b"\x1b]0;owned\x07\x9b2J"
+    reply = b"HTTP/1.1 500 Oops\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    assert all(line.isprintable() for line in str(probed(Scripted(reply))).splitlines())
+
+
+def test_every_stream_is_closed() -> None:
+    for odd, _, _, _ in ODD:
+        memory = Memory(odd())
+        sound(probe(URL, **memory.ways()))
+        assert not memory.left_open, odd
 
 
 def test_cookies_go_back_to_their_server() -> None:

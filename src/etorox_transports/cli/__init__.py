@@ -27,7 +27,7 @@ from etorox_proto import (
     UpgradeFailed,
 )
 from etorox_transports._errors import DialFailed
-from etorox_transports.cli._text import printable
+from etorox_transports._text import printable
 
 __all__ = ["main"]
 

@@ -28,7 +28,7 @@ from etorox_proto import (
     UnknownEvent,
     event_fields,
 )
-from etorox_transports.cli._text import printable
+from etorox_transports._text import printable
 
 __all__ = ["Display", "JsonLines", "PrettyLines", "new_console"]
 

@@ -6,9 +6,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etorox_transports._text import printable
 from etorox_transports.cli._display import new_console
 from etorox_transports.cli._secrets import PASSPHRASE, read_key_file
-from etorox_transports.cli._text import printable
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

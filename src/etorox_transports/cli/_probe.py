@@ -20,7 +20,6 @@ from etorox_proto import LocalProtocolError
 from etorox_proto.signalr import HubConfig
 from etorox_transports.blocking import open_socket
 from etorox_transports.cli._display import new_console
-from etorox_transports.cli._text import printable
 from etorox_transports.cli._trust import trusting
 from etorox_transports.probe import SERVER_CASES, Outcome, ServerResult, as_html, probe
 
@@ -60,7 +59,7 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--json", metavar="FILE", type=Path, help="write the report as JSON; - for standard output, and no text"
     )
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page that needs no other file")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page on its own; - likewise")
     parser.add_argument("--header", action="append", default=[], type=_header, metavar="NAME:VALUE")
     token = parser.add_mutually_exclusive_group()
     token.add_argument("--token-env", metavar="NAME", help="the variable that holds the access token")
@@ -99,31 +98,35 @@ def _probe(options: Namespace) -> int:
     config = HubConfig(
         url=options.url, headers=dict(options.header), access_token=_token(options), allow_insecure=options.insecure
     )
-    show = _Lines(console)
-    is_quiet = options.json == _STANDARD_OUTPUT
-    for file in {options.html, options.json} - {None, _STANDARD_OUTPUT}:
+    files = {file for file in (options.json, options.html) if file not in {None, _STANDARD_OUTPUT}}
+    is_quiet = _STANDARD_OUTPUT in {options.json, options.html}
+    if options.json == options.html == _STANDARD_OUTPUT:
+        raise LocalProtocolError("expected one report for standard output, got - for both --json and --html")
+    for file in files:
         _check(file)
-    try:
-        report = probe(
-            config,
-            only=options.only,
-            thorough=options.thorough,
-            timeout=options.timeout,
-            pause=options.pause,
-            tell=None if is_quiet else show,
-            open=partial(open_socket, ssl_context=trusting(options.ca_file)),
-        )
-    except ValueError as error:
-        raise LocalProtocolError(f"{error}; --list shows them") from None
+    report = probe(
+        config,
+        only=options.only,
+        thorough=options.thorough,
+        timeout=options.timeout,
+        pause=options.pause,
+        tell=None if is_quiet else _Lines(console),
+        open=partial(open_socket, ssl_context=trusting(options.ca_file)),
+    )
     if not is_quiet:
         console.print(f"\n{report.origin}: {report.summary}")
     if options.html is not None:
-        options.html.write_text(as_html(report), encoding="utf-8")
-    if is_quiet:
-        sys.stdout.write(report.as_json() + "\n")
-    elif options.json is not None:
-        options.json.write_text(report.as_json() + "\n", encoding="utf-8")
+        _write(options.html, as_html(report))
+    if options.json is not None:
+        _write(options.json, report.as_json() + "\n")
     return _DIFFERS if report.differing else _AS_ASKED
+
+
+def _write(file: Path, text: str) -> None:
+    if file == _STANDARD_OUTPUT:
+        sys.stdout.write(text)
+    else:
+        file.write_text(text, encoding="utf-8")
 
 
 def _check(file: Path) -> None:
@@ -167,7 +170,7 @@ class _Lines:
             self._console.print(("\n" if self._group else "") + result.case.group, style="bold")
             self._group = result.case.group
         for number, line in enumerate(result.lines()):
-            text = Text(printable(line), style="" if number == 0 else "dim")
+            text = Text(line, style="" if number == 0 else "dim")
             if number == 0:
                 text.stylize(_STYLES[result.outcome], _OUTCOME.start, _OUTCOME.stop)
             self._console.print(text)

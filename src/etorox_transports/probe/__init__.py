@@ -1,6 +1,6 @@
 """What a SignalR server does, case by case: `probe` talks to it as clients do, and as no client should.
 
-For the authors and keepers of servers. Some fifty named cases say what was sent, what the specification wants, and what
+For the authors and keepers of servers. Seventy named cases say what was sent, what the specification wants, and what
 came. It is polite: one byte stream at a time, nothing invoked but a method that cannot exist, and nothing that is large
 or takes long unless `thorough` asks for it. `etorox probe` is the same on the command line.
 

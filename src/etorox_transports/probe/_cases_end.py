@@ -5,13 +5,14 @@ Source: SignalR's Hub Protocol; what it leaves open is what ASP.NET Core's serve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from etorox_transports.probe._case import case
 from etorox_transports.probe._finding import Finding, Outcome, Unlike, conforms, differs, tolerated, unanswered
 from etorox_transports.probe._http import Reply
 from etorox_transports.probe._server import Server
-from etorox_transports.probe._socket import Data, End
+from etorox_transports.probe._socket import End
 from etorox_transports.probe._talk import NO_SUCH_METHOD, Talk, shown
 
 _SPEC, _OFFICIAL = "Hub Protocol", "ASP.NET Core"
@@ -36,24 +37,28 @@ _ACK = 5.0
 )
 def server_pings(server: Server) -> Finding:
     """Usually it comes every 15 s."""
-    talk = server.greet()
-    try:
-        began = server.now
-        until = began + _SERVER_TIMEOUT
-        while not talk.pings and server.now < until:
-            message = talk.hear(min(1.0, until - server.now))
+    with server.greet() as talk:
+        began = last = server.now
+        for message in _each_second(talk, _SERVER_TIMEOUT):
+            passed = server.now - began
             if isinstance(message, End):
-                passed = server.now - began
                 if passed < _PING_IS_DUE:
                     return tolerated(f"{message.how}, after {passed:.1f} s: does it drop whoever does not log in?")
                 return differs(f"{message.how}, after {passed:.1f} s")
-        if not talk.pings:
-            return unanswered(f"no ping within {_SERVER_TIMEOUT:g} s")
-        after = talk.pings[0] - began
-        found = conforms if after <= _PING_IS_DUE else tolerated
-        return found(f"a ping after {after:.1f} s")
-    finally:
-        talk.leave()
+            if talk.pings:
+                after = talk.pings[0] - began
+                return (conforms if after <= _PING_IS_DUE else tolerated)(f"a ping after {after:.1f} s")
+            last = last if message is None else server.now
+        if last > began:
+            return tolerated(f"no ping within {_SERVER_TIMEOUT:g} s, but other messages, which do as well")
+        return unanswered(f"no ping within {_SERVER_TIMEOUT:g} s")
+
+
+def _each_second(talk: Talk, seconds: float) -> Iterator[Any]:
+    """What comes within so long; also None, where nothing came for a second."""
+    until = talk.socket.now + seconds
+    while talk.socket.now < until:
+        yield talk.hear(min(1.0, until - talk.socket.now))
 
 
 @case(
@@ -65,21 +70,18 @@ def server_pings(server: Server) -> Finding:
 )
 def client_is_silent(server: Server) -> Finding:
     """A client that has pinged once is expected to go on."""
-    talk = server.greet()
-    try:
+    with server.greet() as talk:
         talk.send({"type": 6})
-        began = server.now
-        close = None
-        until = began + _CLIENT_TIMEOUT
-        while server.now < until:
-            message = talk.hear(until - server.now)
-            if isinstance(message, End):
-                how = message.how if close is None else f"{shown(close)}, then {message.how}"
-                return conforms(f"{how}, after {server.now - began:.1f} s")
-            close = message if isinstance(message, dict) and message.get("type") == 7 else close
-        return tolerated(f"nothing within {_CLIENT_TIMEOUT:g} s: it keeps clients that are silent")
-    finally:
-        talk.leave()
+        began, said = server.now, ""
+        for message in talk.messages(_CLIENT_TIMEOUT):
+            match message:
+                case End():
+                    return conforms(f"{said}{message.how}, after {server.now - began:.1f} s")
+                case {"type": 7}:
+                    said = f"{shown(message)}, then "
+                case _:
+                    pass
+        return tolerated(f"no end within {_CLIENT_TIMEOUT:g} s: it keeps clients that are silent")
 
 
 # ---------------------------------------------------------------------------------------------------------------- close
@@ -87,17 +89,20 @@ def client_is_silent(server: Server) -> Finding:
 
 def _says_goodbye(talk: Talk) -> Finding:
     """What the server says when it was told that the client goes."""
-    said = []
-    while not isinstance(message := talk.hear(), End):
-        if message is None:
-            return unanswered("the connection stays open")
-        said.append(shown(message))
-    if message.code is None:
-        return tolerated(", then ".join([*said, f"{message.how} without a WebSocket close frame"]))
-    if (end := talk.socket.how_it_ends()) is None:
-        return tolerated(", then ".join([*said, message.how, "but the stream stays open"]))
-    found = conforms if message.code == 1000 else tolerated
-    return found(", then ".join([*said, message.how, end.how]))
+    said = ""
+    for message in talk.messages():
+        match message:
+            case End(code=None):
+                return tolerated(f"{said}{message.how} without a WebSocket close frame")
+            case End():
+                if (end := talk.socket.how_it_ends()) is None:
+                    return tolerated(f"{said}{message.how}, but the stream stays open")
+                return (conforms if message.code == 1000 else tolerated)(f"{said}{message.how}, then {end.how}")
+            case {"type": 7}:
+                said = f"{shown(message)}, then "
+            case _:
+                pass
+    return unanswered("the connection stays open")
 
 
 @case(
@@ -108,12 +113,9 @@ def _says_goodbye(talk: Talk) -> Finding:
 )
 def websocket_close(server: Server) -> Finding:
     """How clients before 8.0 go."""
-    talk = server.greet()
-    try:
+    with server.greet() as talk:
         talk.socket.close()
         return _says_goodbye(talk)
-    finally:
-        talk.drop()
 
 
 @case(
@@ -124,36 +126,25 @@ def websocket_close(server: Server) -> Finding:
 )
 def close_message(server: Server) -> Finding:
     """How clients go since 8.0; older servers take it for an unknown message, and drop the connection."""
-    talk = server.greet()
-    try:
+    with server.greet() as talk:
         talk.send({"type": 7})
         return _says_goodbye(talk)
-    finally:
-        talk.leave()
 
 
-@case(
-    "close",
-    sends="a call behind a Close message",
-    expects="no answer to it",
-    source=_SPEC,
-)
+@case("close", sends="a call behind a Close message", expects="no answer to it", source=_SPEC)
 def nothing_after_close(server: Server) -> Finding:
     """Nothing after Close is to be processed."""
-    talk = server.greet()
-    try:
+    with server.greet() as talk:
         talk.send({"type": 7}, {"type": 1, "invocationId": "late", "target": NO_SUCH_METHOD, "arguments": []})
-        while not isinstance(message := talk.hear(), End):
+        for message in talk.messages():
             match message:
                 case {"type": 3, "invocationId": "late"}:
                     return tolerated(f"an answer: {shown(message)}")
-                case None:
-                    return unanswered("the connection stays open")
+                case End():
+                    return conforms(f"no answer; {message.how}")
                 case _:
                     pass
-        return conforms(f"no answer; {message.how}")
-    finally:
-        talk.leave()
+        return unanswered("the connection stays open")
 
 
 # --------------------------------------------------------------------------------------------------- stateful reconnect
@@ -168,10 +159,11 @@ def _stateful(server: Server) -> tuple[str, Talk]:
     if isinstance(opened, Reply):
         raise Unlike(differs(f"no WebSocket: {opened}"))
     talk = Talk(opened)
-    answer = talk.shake_hands('{"protocol":"json","version":2}\x1e')
-    if not isinstance(answer, dict) or answer.get("error") is not None:
+    try:
+        talk.check(talk.shake_hands('{"protocol":"json","version":2}\x1e'))
+    except Unlike as unlike:
         talk.drop()
-        raise Unlike(differs(f"version 2 of the protocol is refused: {shown(answer)}"))
+        raise Unlike(differs(f"no connection of version 2: {unlike.finding.text}")) from None
     return connect_id, talk
 
 
@@ -192,12 +184,10 @@ def negotiate(server: Server) -> Finding:
 def acknowledges(server: Server) -> Finding:
     """Else the client keeps everything for ever."""
     _, talk = _stateful(server)
-    try:
+    with talk:
         talk.send({"type": 1, "invocationId": "0", "target": NO_SUCH_METHOD, "arguments": []})
         began = server.now
-        until = began + _ACK
-        while server.now < until:
-            message = talk.hear(until - server.now)
+        for message in talk.messages(_ACK):
             match message:
                 case {"type": 8, "sequenceId": 1}:
                     return conforms(f"{shown(message)} after {server.now - began:.1f} s")
@@ -208,8 +198,6 @@ def acknowledges(server: Server) -> Finding:
                 case _:
                     pass
         return unanswered(f"no Ack within {_ACK:g} s")
-    finally:
-        talk.leave()
 
 
 @case(
@@ -225,17 +213,13 @@ def comes_back(server: Server) -> Finding:
     opened = server.open(connect_id)
     if isinstance(opened, Reply):
         return differs(str(opened))
-    try:
-        opened.text('{"type":9,"sequenceId":1}\x1e')
-        first: Any = opened.hear()
+    with Talk(opened) as again:
+        again.send({"type": 9, "sequenceId": 1})
+        first = again.hear_first()
         match first:
-            case Data() if first.payload.startswith(b'{"type":9,'):
-                return conforms(first.payload.partition(b"\x1e")[0].decode(errors="replace"))
-            case Data():
-                return differs(first.payload.decode(errors="replace"))
-            case End():
-                return differs(first.how)
-            case _:
+            case {"type": 9, "sequenceId": int()}:
+                return conforms(shown(first))
+            case None:
                 return unanswered("nothing came")
-    finally:
-        opened.leave()
+            case _:
+                return differs(shown(first))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from etorox_transports.probe._case import case
-from etorox_transports.probe._finding import Finding, Unlike, conforms, differs, tolerated, unanswered
+from etorox_transports.probe._finding import Finding, conforms, differs, tolerated, unanswered
 from etorox_transports.probe._server import Server
 from etorox_transports.probe._socket import End
 from etorox_transports.probe._talk import NO_SUCH_METHOD, Talk, shown
@@ -23,33 +23,20 @@ _PATIENCE = 25.0
 
 def _accepted(server: Server, *requests: str) -> Finding:
     """See that a handshake is accepted that came like this."""
-    talk = Talk(server.socket())
-    try:
+    with Talk(server.socket()) as talk:
         talk.socket.text(*requests)
-        return _judge(talk.hear_handshake(), talk)
-    finally:
-        talk.leave()
+        return _judge(talk, talk.hear_first())
 
 
-def _judge(answer: Any, talk: Talk) -> Finding:
-    match answer:
-        case {"type": _}:
-            return differs(f"{shown(answer)} before the handshake response")
-        case {"error": _}:
-            return differs(shown(answer))
-        case dict():
-            return conforms(shown(answer))
-        case None:
-            return unanswered(f"nothing within {talk.socket.timeout:g} s")
-        case _:
-            return differs(shown(answer))
+def _judge(talk: Talk, answer: Any) -> Finding:
+    talk.check(answer)
+    return conforms(shown(answer))
 
 
 def _refused(server: Server, request: str, *, seconds: float | None = None) -> Finding:
     """See that a handshake is refused with an error, and that the connection ends."""
-    talk = Talk(server.socket())
-    try:
-        answer = talk.shake_hands(request) if request else talk.hear_handshake(seconds)
+    with Talk(server.socket()) as talk:
+        answer = talk.shake_hands(request) if request else talk.hear_first(seconds)
         match answer:
             case {"error": str(error)} if error:
                 pass
@@ -61,14 +48,10 @@ def _refused(server: Server, request: str, *, seconds: float | None = None) -> F
                 return unanswered("nothing came, and the connection stays open")
             case _:
                 return differs(shown(answer))
-        end: Any = talk.hear()
-        while isinstance(end, dict):  # such as a Close message
-            end = talk.hear()
-        if not isinstance(end, End):
-            return differs(f"{shown(answer)}, but the connection stays open")
-        return conforms(f"{shown(answer)}, then {end.how}")
-    finally:
-        talk.leave()
+        for message in talk.messages():  # such as a Close message
+            if isinstance(message, End):
+                return conforms(f"{shown(answer)}, then {message.how}")
+        return differs(f"{shown(answer)}, but the connection stays open")
 
 
 @case("handshake", sends='{"protocol":"json","version":1}', expects="{}", source=_SPEC)
@@ -85,16 +68,13 @@ def json(server: Server) -> Finding:
 )
 def messagepack(server: Server) -> Finding:
     """A server need not speak it."""
-    talk = Talk(server.socket(), "messagepack")
-    try:
-        answer = talk.shake_hands('{"protocol":"messagepack","version":1}\x1e')
+    with Talk(server.socket(), "messagepack") as talk:
+        answer = talk.shake_hands()
         match answer:
             case {"error": str(error)} if error:
                 return conforms(f"refused: {error}")
             case _:
-                return _judge(answer, talk)
-    finally:
-        talk.leave()
+                return _judge(talk, answer)
 
 
 @case("handshake", sends="the request in two WebSocket messages", expects="{}", source=_OFFICIAL)
@@ -111,17 +91,12 @@ def in_pieces(server: Server) -> Finding:
 )
 def with_a_call(server: Server) -> Finding:
     """Early messages are kept, not lost."""
-    talk = Talk(server.socket())
-    try:
+    with Talk(server.socket()) as talk:
         call = {"type": 1, "invocationId": "early", "target": NO_SUCH_METHOD, "arguments": []}
         talk.socket.text(_RIGHT + msgspec.json.encode(call).decode() + "\x1e")
-        found = _judge(talk.hear_handshake(), talk)
-        if found != conforms(found.text):
-            return found
+        found = _judge(talk, talk.hear_first())
         talk.is_mute = server.is_mute
         return conforms(f"{found.text}, then {shown(talk.answer('early'))}")
-    finally:
-        talk.leave()
 
 
 @case("handshake", sends="a request with a property that does not exist", expects="{}", source=_OFFICIAL)
@@ -203,13 +178,14 @@ def none_at_all(server: Server) -> Finding:
 )
 def oversized(server: Server) -> Finding:
     """Memory for somebody who has not said who he is."""
-    talk = Talk(server.socket())
-    try:
+    with Talk(server.socket()) as talk:
         answer = talk.shake_hands(f'{{"protocol":"{"x" * 100_000}","version":1}}\x1e')
-        if answer is None:
-            return unanswered("nothing came, and the connection stays open")
-        if isinstance(answer, dict) and answer.get("error") is None:
-            raise Unlike(differs(shown(answer)))
-        return conforms(answer.how if isinstance(answer, End) else "an error")
-    finally:
-        talk.leave()
+        match answer:
+            case None:
+                return unanswered("nothing came, and the connection stays open")
+            case End():
+                return conforms(answer.how)
+            case {"error": str(error)} if error:
+                return conforms("an error")
+            case _:
+                return differs(shown(answer))

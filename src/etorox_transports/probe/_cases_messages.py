@@ -5,13 +5,14 @@ Source: SignalR's Hub Protocol; what it leaves open is what ASP.NET Core's serve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from etorox_transports.probe._case import case
-from etorox_transports.probe._finding import Finding, Unlike, conforms, differs, tolerated
+from etorox_transports.probe._finding import Finding, Outcome, Unlike, conforms, differs, tolerated, unanswered
 from etorox_transports.probe._server import Server
-from etorox_transports.probe._socket import End
-from etorox_transports.probe._talk import NO_SUCH_METHOD, shown
+from etorox_transports.probe._socket import End, Socket
+from etorox_transports.probe._talk import NO_SUCH_METHOD, Talk, shown
 
 _SPEC, _OFFICIAL = "Hub Protocol", "ASP.NET Core"
 _NOTHING = {"type": 1, "target": NO_SUCH_METHOD, "arguments": []}
@@ -30,7 +31,7 @@ def unknown_method(server: Server) -> Finding:
         try:
             return _is_refused(talk.call())
         except Unlike as unlike:
-            server.is_mute = unlike.finding.text.startswith("the call was not answered")
+            server.is_mute = unlike.finding.outcome is Outcome.NOT_ANSWERED
             raise
 
 
@@ -57,8 +58,7 @@ def without_id(server: Server) -> Finding:
     with server.talk() as talk:
         call = talk.new_id()
         talk.send(_NOTHING, {**_NOTHING, "invocationId": call})
-        while True:
-            message = talk.hear()
+        for message in talk.messages():
             match message:
                 case {"type": 3, "invocationId": identifier} if identifier == call:
                     talk.is_settled = True
@@ -67,10 +67,9 @@ def without_id(server: Server) -> Finding:
                     return differs(f"an answer: {shown(message)}")
                 case {"type": 7} | End():
                     return differs(f"the connection ended: {shown(message)}")
-                case None:
-                    return tolerated("nothing came")
                 case _:
                     pass
+        return tolerated("nothing came; calls are not answered here") if talk.is_mute else unanswered("nothing came")
 
 
 @case("messages", sends="two calls in one WebSocket message", expects="an answer to each", source=_SPEC)
@@ -80,37 +79,29 @@ def two_in_one(server: Server) -> Finding:
         first, second = talk.new_id(), talk.new_id()
         talk.send({**_NOTHING, "invocationId": first}, {**_NOTHING, "invocationId": second})
         # They may come in any order.
-        waiting = {first, second}
-        while waiting:
-            message = talk.hear()
+        waiting = [first, second]
+        for message in talk.messages():
             match message:
-                case {"type": 3, "invocationId": identifier}:
-                    waiting.discard(identifier)
-                case None if talk.is_mute:
-                    return tolerated("nothing came; calls are not answered here")
-                case None | End() | {"type": 7}:
+                case {"type": 3, "invocationId": identifier} if identifier in waiting:
+                    waiting.remove(identifier)
+                case {"type": 7} | End():
                     return differs(f"{2 - len(waiting)} of 2 answers, then {shown(message)}")
                 case _:
                     pass
-        talk.is_settled = True
-        return conforms("both are answered")
+            if not waiting:
+                talk.is_settled = True
+                return conforms("both are answered")
+        if talk.is_mute:
+            return tolerated("nothing came; calls are not answered here")
+        return unanswered(f"{2 - len(waiting)} of 2 answers")
 
 
-def _answered(server: Server, *, kind: str, text: str) -> Finding:
-    """See that a call is answered that was sent as this text, with `ID` in it."""
+def _answered(server: Server, text: str, send: Callable[[Socket, str], None] = Socket.text) -> Finding:
+    """See that a call is answered that was sent as this text, with `ID` in it, in this way."""
     with server.talk() as talk:
         call = talk.new_id()
-        record = text.replace("ID", call)
         talk.is_settled = False
-        match kind:
-            case "whole":
-                talk.socket.text(record)
-            case "pieces":
-                talk.socket.text(record[:20], record[20:])
-            case "fragments":
-                talk.socket.fragments(record[:20], record[20:])
-            case _:
-                talk.socket.binary(record.encode())
+        send(talk.socket, text.replace("ID", call))
         talk.answer(call)
         talk.is_settled = True
         return conforms("it is answered")
@@ -122,20 +113,20 @@ _PLAIN = f'{{"type":1,"invocationId":"ID","target":"{NO_SUCH_METHOD}","arguments
 @case("messages", sends="a call in two WebSocket messages", expects="an answer", source=_OFFICIAL)
 def in_pieces(server: Server) -> Finding:
     """The borders of WebSocket messages mean nothing to the official server."""
-    return _answered(server, kind="pieces", text=_PLAIN)
+    return _answered(server, _PLAIN, lambda socket, text: socket.text(text[:20], text[20:]))
 
 
 @case("messages", sends="a call in two fragments of one WebSocket message", expects="an answer", source="RFC 6455, 5.4")
 def in_fragments(server: Server) -> Finding:
     """Proxies may cut messages like this."""
-    return _answered(server, kind="fragments", text=_PLAIN)
+    return _answered(server, _PLAIN, lambda socket, text: socket.fragments(text[:20], text[20:]))
 
 
 @case("messages", sends="a call in a binary WebSocket message", expects="an answer", source=_OFFICIAL)
 def as_binary(server: Server) -> Finding:
     """The official server does not look at the kind."""
     try:
-        return _answered(server, kind="binary", text=_PLAIN)
+        return _answered(server, _PLAIN, lambda socket, text: socket.binary(text.encode()))
     except Unlike as unlike:
         raise Unlike(tolerated(unlike.finding.text)) from None
 
@@ -149,31 +140,41 @@ def as_binary(server: Server) -> Finding:
 def in_any_order(server: Server) -> Finding:
     """The order of properties means nothing."""
     text = f'{{ "arguments" : [ ] , "target" : "{NO_SUCH_METHOD}" ,\n "invocationId" : "ID" , "type" : 1 }}\x1e'
-    return _answered(server, kind="whole", text=text)
+    return _answered(server, text)
 
 
 @case("messages", sends="a call whose names are written with escapes", expects="an answer", source="RFC 8259")
 def with_escapes(server: Server) -> Finding:
     """As some writers of JSON do."""
-    return _answered(server, kind="whole", text=_PLAIN.replace("type", "\\u0074ype").replace("target", "t\\u0061rget"))
+    return _answered(server, _PLAIN.replace("type", "\\u0074ype").replace("target", "t\\u0061rget"))
 
 
 @case("messages", sends="a call with headers", expects="an answer", source=_SPEC)
 def with_headers(server: Server) -> Finding:
     """They are carried, not judged."""
-    return _answered(server, kind="whole", text=_PLAIN.replace('{"type"', '{"headers":{"etorox-probe":"1"},"type"'))
+    return _answered(server, _PLAIN.replace('{"type"', '{"headers":{"etorox-probe":"1"},"type"'))
 
 
 @case("messages", sends="a call with a property that does not exist", expects="an answer", source=_OFFICIAL)
 def unknown_property(server: Server) -> Finding:
     """What is not known is ignored."""
-    return _answered(server, kind="whole", text=_PLAIN.replace('{"type"', '{"etoroxProbe":true,"type"'))
+    return _answered(server, _PLAIN.replace('{"type"', '{"etoroxProbe":true,"type"'))
 
 
 def _ignored(server: Server, message: dict[str, Any]) -> Finding:
     with server.talk() as talk:
         talk.send(message)
         return talk.goes_on()
+
+
+def _ignored_since_3(server: Server, message: dict[str, Any]) -> Finding:
+    """As `_ignored`; servers from before uploads end the connection at what belongs to them."""
+    try:
+        return _ignored(server, message)
+    except Unlike as unlike:
+        if server.is_old and unlike.finding.outcome is Outcome.DIFFERS:
+            raise Unlike(tolerated(f"{unlike.finding.text}: servers before 3.0 know no uploads")) from None
+        raise
 
 
 @case("messages", sends="a ping", expects="no answer; the connection goes on", source=_SPEC)
@@ -195,13 +196,13 @@ def unknown_type(server: Server) -> Finding:
 @case("messages", sends="a Completion for a call that nobody made", expects="that it is ignored", source=_OFFICIAL)
 def stray_completion(server: Server) -> Finding:
     """It may have crossed something else."""
-    return _ignored(server, {"type": 3, "invocationId": "etorox-probe-unknown", "result": None})
+    return _ignored_since_3(server, {"type": 3, "invocationId": "etorox-probe-unknown", "result": None})
 
 
 @case("messages", sends="an item of a stream that nobody uploads", expects="that it is ignored", source=_OFFICIAL)
 def stray_item(server: Server) -> Finding:
     """Items on their way when a call has ended."""
-    return _ignored(server, {"type": 2, "invocationId": "etorox-probe-unknown", "item": 1})
+    return _ignored_since_3(server, {"type": 2, "invocationId": "etorox-probe-unknown", "item": 1})
 
 
 @case("messages", sends="a cancellation of a stream that nobody asked for", expects="that it is ignored", source=_SPEC)
@@ -275,6 +276,21 @@ def oversized(server: Server) -> Finding:
 # --------------------------------------------------------------------------------------------------------- MessagePack
 
 
+def _packed_answer(server: Server, talk: Talk) -> list[Any]:
+    """Call a method that does not exist; the Completion that came."""
+    talk.send_packed([1, {}, "0", NO_SUCH_METHOD, [], []])
+    for message in talk.messages():
+        match message:
+            case [3, _, "0", *_]:
+                completion: list[Any] = message
+                return completion
+            case [7, *_] | End():
+                raise Unlike(differs(f"the connection ended: {shown(message)}"))
+            case _:
+                pass
+    raise Unlike((tolerated if server.is_mute else unanswered)("the call was not answered"))
+
+
 @case(
     "messagepack",
     sends="a call of a method that does not exist",
@@ -284,13 +300,10 @@ def oversized(server: Server) -> Finding:
 def call(server: Server) -> Finding:
     """The same in the other encoding."""
     with server.talk("messagepack") as talk:
-        talk.send_packed([1, {}, "0", NO_SUCH_METHOD, [], []])
-        answer = talk.hear()
+        answer = _packed_answer(server, talk)
         match answer:
             case [3, dict(), "0", 1, str(_), *_]:
                 return conforms(shown(answer))
-            case None:
-                return tolerated("nothing came") if server.is_mute else differs("nothing came")
             case _:
                 return differs(shown(answer))
 
@@ -300,15 +313,9 @@ def unknown_type_packed(server: Server) -> Finding:
     """So that the protocol can grow."""
     with server.talk("messagepack") as talk:
         talk.send_packed([99, "etorox-probe"])
-        talk.send_packed([1, {}, "0", NO_SUCH_METHOD, [], []])
-        answer = talk.hear()
-        match answer:
-            case [3, dict(), "0", *_]:
-                return conforms("ignored; the call is answered")
-            case None:
-                return tolerated("nothing came") if server.is_mute else differs("nothing came")
-            case _:
-                return differs(shown(answer))
+        talk.breathe()
+        _packed_answer(server, talk)
+        return conforms("ignored; the call is answered")
 
 
 @case("messagepack", sends="what is no array", expects=_CLOSES, source=_OFFICIAL)

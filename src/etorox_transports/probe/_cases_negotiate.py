@@ -18,8 +18,8 @@ from etorox_transports.probe._server import Server
 _SPEC, _OFFICIAL = "Transport Protocols", "ASP.NET Core"
 # What 128 bits take in base64, without padding.
 _LONG = 22
-# The official clients put the token into the URL as it is.
-_SAFE = re.compile(r"[A-Za-z0-9._~=/-]+")
+# What does not arrive as it was sent if it is put into a query as it is.
+_UNSAFE = re.compile(r"""[^!-~]|["#%&+<>\\^`{}|]""")
 
 
 def _negotiated(reply: Reply) -> NegotiateResponse:
@@ -99,10 +99,12 @@ def _refuses_version(server: Server, version: str) -> Finding:
     reply = server.negotiate(f"negotiateVersion={version}")
     try:
         error = msgspec.json.decode(reply.body).get("error")
-    except (msgspec.MsgspecError, AttributeError):
+    except (msgspec.MsgspecError, ValueError, AttributeError):
         error = None
     if reply.status == 200 and isinstance(error, str):
         return conforms(f"the error {error!r}")
+    if server.is_old and _negotiated(reply).negotiate_version == 0:
+        return tolerated("a connection: servers before 3.1 do not look at the version")
     return (tolerated if 400 <= reply.status < 500 else differs)(str(reply))
 
 
@@ -181,8 +183,8 @@ def id_is_long(server: Server) -> Finding:
 def id_needs_no_escape(server: Server) -> Finding:
     """A plus would arrive as a space."""
     connect_id = _negotiated(server.negotiate()).connect_id or ""
-    unsafe = sorted({character for character in connect_id if not _SAFE.fullmatch(character)})
-    return differs(f"it holds {' '.join(unsafe)}") if unsafe else conforms("it can")
+    unsafe = sorted(set(_UNSAFE.findall(connect_id)))
+    return differs(f"it holds {', '.join(map(repr, unsafe))}") if unsafe else conforms("it can")
 
 
 @case(

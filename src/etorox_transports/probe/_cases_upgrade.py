@@ -5,8 +5,6 @@ Source: SignalR's Transport Protocols; RFC 6455; what they leave open is what AS
 
 from __future__ import annotations
 
-from typing import Any
-
 from etorox_transports.probe._case import case
 from etorox_transports.probe._finding import Finding, Outcome, Unlike, conforms, differs, tolerated, unanswered
 from etorox_transports.probe._http import Reply
@@ -89,11 +87,8 @@ def with_unknown_id(server: Server) -> Finding:
 def with_id_in_use(server: Server) -> Finding:
     """Nobody takes a connection over."""
     connect_id = _needs_id(server)
-    first = _opened(server.open(connect_id))
-    try:
+    with _opened(server.open(connect_id)):
         return _refused(server.open(connect_id), 409)
-    finally:
-        first.leave()
 
 
 @case(
@@ -105,13 +100,9 @@ def with_id_in_use(server: Server) -> Finding:
 def with_spent_id(server: Server) -> Finding:
     """An id is good for one connection."""
     connect_id = _needs_id(server)
-    first = _opened(server.open(connect_id))
-    first.close()
-    ended: Any = first.hear()
-    while ended is not None and not isinstance(ended, End):
-        ended = first.hear()
-    first.how_it_ends()
-    first.drop()
+    with _opened(server.open(connect_id)) as first:
+        first.close()
+        first.how_it_ends()
     return _refused(server.open(connect_id), 404)
 
 
@@ -123,8 +114,7 @@ def with_spent_id(server: Server) -> Finding:
 )
 def plain_get(server: Server) -> Finding:
     """Such as a browser that was given the URL."""
-    at = server.endpoint
-    reply = server.ask("GET", f"{at.path}?{at.query}" if at.query else at.path)
+    reply = server.ask("GET", server.endpoint.websocket_target(None))
     if reply.status in {400, 404}:
         return conforms(str(reply))
     return (tolerated if 400 <= reply.status < 500 else differs)(str(reply))
@@ -146,8 +136,7 @@ def compression(server: Server) -> Finding:
 @case("upgrade", sends="a WebSocket ping", expects="a pong with the same bytes", source=f"{_RFC}, 5.5.3")
 def websocket_ping(server: Server) -> Finding:
     """Proxies and browsers send them."""
-    socket = server.socket()
-    try:
+    with server.socket() as socket:
         socket.ping(b"etorox-probe")
         pong = socket.hear_pong()
         match pong:
@@ -157,5 +146,3 @@ def websocket_ping(server: Server) -> Finding:
                 return differs(pong.how)
             case _:
                 return (conforms if pong == b"etorox-probe" else differs)(f"a pong with {pong!r}")
-    finally:
-        socket.leave()

@@ -19,6 +19,7 @@ __all__ = ["Http", "Reply"]
 
 _LARGEST_BODY = 65_536
 _COOKIE = re.compile(r"[!#-+\--:<-\[\]-~]*")
+_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @final
@@ -27,13 +28,15 @@ class Reply(msgspec.Struct, frozen=True):
 
     Attributes:
         status: the status code.
+        body: its first 64 KiB.
         content_type: without parameters, in lower case; empty if there is none.
-        body: all of it.
+        location: where it redirects to; empty if nowhere.
     """
 
     status: int
-    content_type: str
     body: bytes
+    content_type: str = ""
+    location: str = ""
 
     def __str__(self) -> str:
         body = " ".join(self.body.decode(errors="replace").split())
@@ -98,7 +101,8 @@ class Http:
                 line.close()
 
     def _reply(self, line: Line, http: h11.Connection, before: int) -> Reply | None:
-        status, content_type, body, until = 0, "", b"", self._clock() + self._timeout
+        status, body, until = 0, b"", self._clock() + self._timeout
+        fields: dict[bytes, str] = {}
         while True:
             try:
                 event = http.next_event()
@@ -109,15 +113,15 @@ class Http:
             match event:
                 case h11.Response():
                     status = event.status_code
+                    fields = {name: value.decode("latin-1") for name, value in event.headers}
                     for name, value in event.headers:
-                        if name == b"content-type":
-                            content_type = value.decode("latin-1").partition(";")[0].strip().lower()
-                        elif name == b"set-cookie":
+                        if name == b"set-cookie":
                             self._keep(value.decode("latin-1"))
                 case h11.Data():
                     body = (body + event.data)[:_LARGEST_BODY]
                 case h11.EndOfMessage():
-                    return Reply(status, content_type, body)
+                    content_type = fields.get(b"content-type", "").partition(";")[0].strip().lower()
+                    return Reply(status, body, content_type, fields.get(b"location", ""))
                 case h11.NEED_DATA:
                     data = line.receive(until)
                     if data is None:
@@ -129,5 +133,5 @@ class Http:
 
     def _keep(self, text: str) -> None:
         name, found, value = text.partition(";")[0].partition("=")
-        if found and _COOKIE.fullmatch(value.strip()):
+        if found and _COOKIE_NAME.fullmatch(name.strip()) and _COOKIE.fullmatch(value.strip()):
             self.cookies[name.strip()] = value.strip()

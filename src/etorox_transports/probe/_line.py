@@ -39,11 +39,13 @@ class Line:
                 self._stream.send_all(data, self._timeout)
 
     def receive(self, until: float) -> bytes | None:
-        """What comes next until this time; `b""` is the end, None is nothing."""
+        """What comes next until this time; `b""` is the end, None is nothing, or that the time has passed."""
         if self.how_it_ended:
             return b""
+        if (left := until - self._clock()) < 0:
+            return None  # also where there is always more to read
         try:
-            data = self._stream.receive(max(until - self._clock(), 0.0))
+            data = self._stream.receive(left)
         except TimeoutError:
             return None
         except OSError as error:

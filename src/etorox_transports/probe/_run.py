@@ -1,6 +1,7 @@
 """`probe`: all cases, or some, against one server; and `ServerReport`, which shows what came as text and as JSON.
 
-Every text of the server's passes here on its way out: what is secret is taken out, then it is cut to a readable length.
+Every text of the server's passes here on its way out: what is secret, and what could steer a terminal, is taken out;
+then it is cut to a readable length.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from typing import final
 
-from etorox_proto.signalr import ConnectionFailed, HubConfig
+from etorox_proto.signalr import ConnectionFailed, HubConfig, LocalProtocolError
 from etorox_transports._blocking._line import Opener
 from etorox_transports._blocking._sockets import open_socket
+from etorox_transports._text import printable
 from etorox_transports.probe._case import SERVER_CASES, ServerCase
 from etorox_transports.probe._finding import Finding, Outcome, Unlike
 from etorox_transports.probe._server import Server
 
-__all__ = ["ServerReport", "ServerResult", "choose", "probe"]
+__all__ = ["ServerReport", "ServerResult", "probe"]
 
 _SHOWN = 240
 _WIDTH, _INDENT = 80, " " * 16
@@ -117,17 +118,17 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
 
 
-def choose(only: Iterable[str], *, thorough: bool) -> list[ServerCase]:
+def _choose(only: Iterable[str], *, thorough: bool) -> list[ServerCase]:
     """The cases of these names, or groups; without names all but the thorough ones, unless they are wanted.
 
     Raises:
-        ValueError: there is no such case.
+        LocalProtocolError: there is no such case.
     """
     wanted = list(only)
     for name in wanted:
         if not any(name in {each.name, each.group} for each in SERVER_CASES):
             groups = ", ".join(dict.fromkeys(each.group for each in SERVER_CASES))
-            raise ValueError(f"expected the name of a case or of a group ({groups}), got {name!r}")
+            raise LocalProtocolError(f"expected the name of a case or of a group ({groups}), got {name!r}")
     return [
         each
         for each in SERVER_CASES
@@ -165,15 +166,14 @@ def probe(
         sleep: lets so many seconds of it pass.
 
     Raises:
-        LocalProtocolError: the configuration cannot be used.
-        ValueError: there is no such case.
+        LocalProtocolError: the configuration cannot be used, or there is no such case.
         DialFailed: there is nobody.
-        NegotiationFailed: no HTTP server is there, or it does not let us in (`status` 401 or 403).
+        NegotiationFailed: no HTTP server is there, it does not let us in (`status` 401 or 403), or it leads elsewhere.
     """
     if isinstance(config, str):
         config = HubConfig(url=config)
-    cases = choose(only, thorough=thorough)
-    server = Server(config, opener=open or partial(open_socket), clock=clock, sleep=sleep, timeout=timeout, pause=pause)
+    cases = _choose(only, thorough=thorough)
+    server = Server(config, opener=open or open_socket, clock=clock, sleep=sleep, timeout=timeout, pause=pause)
     results: list[ServerResult] = []
     try:
         server.arrive()
@@ -199,9 +199,11 @@ def _find(case: ServerCase, server: Server) -> Finding:
         # Once is a finding; that nobody can be asked any more is none.
         found = Finding(Outcome.SKIPPED if server.is_gone else Outcome.DIFFERS, f"the server is gone: {error}")
         server.is_gone = True
+    except Exception as error:  # noqa: BLE001 - one fault of ours must not cost the rest of the report
+        found = Finding(Outcome.SKIPPED, f"the probe itself failed here, please report it: {error!r}")
     return found
 
 
 def _readable(text: str) -> str:
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 80]} ... {line[-80:]}"

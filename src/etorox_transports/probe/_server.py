@@ -10,17 +10,22 @@ Source: SignalR's Transport Protocols.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, final
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from etorox_proto.signalr import (
     ConnectionFailed,
     Dial,
     HubConfig,
+    LocalProtocolError,
     NegotiateResponse,
     NegotiationFailed,
+    parse_endpoint,
     parse_negotiate_response,
 )
 from etorox_transports._blocking._line import Opener
@@ -36,6 +41,8 @@ _USER_AGENT = f"etorox-probe/{metadata.version('etorox-proto')}"
 _MAX_REDIRECTS = 10
 # A part of a path that is so long may be a key, as it is in the exchange's URLs.
 _LONG_PART = 16
+# Whatever else is wrong with a negotiate response.
+_SECRET = re.compile(rb'"(?:connectionId|connectionToken|accessToken)"\s*:\s*"((?:[^"\\]|\\.)+)"')
 
 
 @final
@@ -54,6 +61,7 @@ class Server:
         endpoint: where the hub is, behind all redirects.
         timeout: as given.
         redirects: how many there were.
+        is_old: whether it knows no versions of negotiation, as before 3.1.
         is_mute: whether it was found that calls of unknown methods are not answered.
         is_gone: whether it could not be reached when it was asked last.
         stateful: whether a negotiate response has granted stateful reconnect.
@@ -72,6 +80,7 @@ class Server:
         self.endpoint = config.endpoint
         self.timeout = timeout
         self.redirects = 0
+        self.is_old = False
         self.is_mute = False
         self.is_gone = False
         self.stateful = False
@@ -109,6 +118,7 @@ class Server:
     def _hide_endpoint(self) -> None:
         path, query = self.endpoint.path, self.endpoint.query
         self._hide(query, *(value for _, value in parse_qsl(query)))
+        self._hide(*(part.partition("=")[2] for part in query.split("&")))
         self._hide(*(part for part in path.split("/") if len(part) >= _LONG_PART))
 
     # --------------------------------------------------------------------------------------------------------- HTTP
@@ -131,8 +141,15 @@ class Server:
                     f"expected to be let in, got status {reply.status}: an access token or a header is needed",
                     status=reply.status,
                 )
+            if 300 <= reply.status < 400:
+                raise NegotiationFailed(
+                    f"expected a hub at {self.endpoint.origin}, got status {reply.status}, which leads to "
+                    f"{_origin(reply.location)}: give the URL that it leads to",
+                    status=reply.status,
+                )
             negotiated = _read(reply)
             if negotiated is None or negotiated.url is None:
+                self.is_old = negotiated is not None and negotiated.negotiate_version == 0
                 return
             self.redirects += 1
             if self.redirects > _MAX_REDIRECTS:
@@ -140,7 +157,11 @@ class Server:
             self._follow(negotiated.url, negotiated.access_token)
 
     def _follow(self, url: str, access_token: str | None) -> None:
-        endpoint = HubConfig(url=url, allow_insecure=self._config.allow_insecure).endpoint
+        try:
+            config = HubConfig(url=url, access_token=access_token, allow_insecure=self._config.allow_insecure)
+        except LocalProtocolError as error:
+            raise NegotiationFailed(f"the server redirects to where no client goes: {error}") from None
+        endpoint = config.endpoint
         if endpoint.origin != self.endpoint.origin:
             # They were meant for the server that was named. A client sends them on; a probe has no need to.
             self._headers, self._token = {}, None
@@ -155,10 +176,11 @@ class Server:
         """Ask for a connection; the query is put behind the endpoint's own."""
         path = self.endpoint.path.rstrip("/") + "/negotiate"
         reply = self.ask(method, _target(path, self.endpoint.query, query))
+        for match in _SECRET.finditer(reply.body):
+            text = match.group(1)
+            self._hide(text.decode(errors="replace"), _unescaped(text))
         negotiated = _read(reply)
         if negotiated is not None:
-            self._hide(negotiated.connection_token, negotiated.access_token)
-            self._hide(negotiated.connection_id if negotiated.negotiate_version < 1 else None)
             self.stateful = self.stateful or negotiated.use_stateful_reconnect
         return reply
 
@@ -209,7 +231,10 @@ class Server:
         except BaseException:
             socket.drop()
             raise
-        return socket if refusal is None else Reply(refusal[0], "", refusal[1])
+        if refusal is None:
+            return socket
+        socket.drop()
+        return Reply(*refusal)
 
     def socket(self, query: str = "negotiateVersion=1", **options: Any) -> Socket:
         """A new connection, negotiated if the server negotiates, up to the WebSocket.
@@ -229,7 +254,7 @@ class Server:
         try:
             talk = Talk(self.socket(**options), encoding)
             try:
-                talk.shake_hands()
+                talk.check(talk.shake_hands())
             except BaseException:
                 talk.drop()
                 raise
@@ -280,6 +305,22 @@ class Server:
 def _target(path: str, *queries: str) -> str:
     query = "&".join(filter(None, queries))
     return f"{path}?{query}" if query else path
+
+
+def _unescaped(text: bytes) -> str | None:
+    try:
+        decoded: str = msgspec.json.decode(b'"' + text + b'"')
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return decoded
+
+
+def _origin(url: str) -> str:
+    """Where a URL leads, without path and query, which may be secret."""
+    try:
+        return parse_endpoint(url).origin
+    except LocalProtocolError:
+        return "another path of it"
 
 
 def _read(reply: Reply) -> NegotiateResponse | None:

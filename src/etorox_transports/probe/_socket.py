@@ -5,8 +5,9 @@ Source: RFC 6455.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import Self, final
 
 import msgspec
 import wsproto
@@ -31,20 +32,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from etorox_transports.probe._finding import Unlike, differs, unanswered
 from etorox_transports.probe._line import Line
 
-__all__ = ["Data", "End", "Socket"]
-
-
-@final
-class Data(msgspec.Struct, frozen=True):
-    """A message of the server's, whole.
-
-    Attributes:
-        payload: what it holds.
-        is_text: its kind.
-    """
-
-    payload: bytes
-    is_text: bool
+__all__ = ["End", "Socket"]
 
 
 @final
@@ -110,12 +98,10 @@ class Socket:
                     case RejectConnection():
                         status = event.status_code
                         if not event.has_body:
-                            self._line.close()
                             return status, b""
                     case RejectData():
                         body += event.data
                         if event.body_finished:
-                            self._line.close()
                             return status, body
                     case _:
                         pass
@@ -127,11 +113,9 @@ class Socket:
                 raise Unlike(unanswered(f"no answer to the WebSocket request within {self.timeout:g} s"))
 
     def send(self, *events: Event) -> None:
-        """Send these, each as it is; nothing if it is over."""
-        try:
+        """Send these, each as it is; nothing after a goodbye of either side, which is what wsproto refuses."""
+        with contextlib.suppress(LocalProtocolError):
             self._line.send(b"".join(self._wsproto.send(event) for event in events))
-        except LocalProtocolError:
-            assert self.end is not None, "there is nothing wrong with what is sent"
 
     def text(self, *messages: str) -> None:
         """Send text messages, all at once."""
@@ -154,8 +138,8 @@ class Socket:
         """Send a close frame with code 1000, and stay to hear what comes."""
         self.send(CloseConnection(CloseReason.NORMAL_CLOSURE))
 
-    def hear(self, seconds: float | None = None) -> Data | End | None:
-        """What the server says next; None if it says nothing for so long (by default, what must come)."""
+    def hear(self, seconds: float | None = None) -> bytes | End | None:
+        """The server's next message, whole; None if none comes for so long (by default, what must come)."""
         until = self.now + (self.timeout if seconds is None else seconds)
         while True:
             for event in self._events():
@@ -186,6 +170,12 @@ class Socket:
                 return End(self._line.how_it_ended)
         return None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
     def leave(self) -> None:
         """Say goodbye and hang up."""
         if self.end is None and self._wsproto.state is ConnectionState.OPEN:
@@ -204,13 +194,13 @@ class Socket:
         except RemoteProtocolError as error:
             raise Unlike(differs(f"a breach of the WebSocket protocol: {error}")) from None
 
-    def _take(self, event: Event) -> Data | End | None:
+    def _take(self, event: Event) -> bytes | End | None:
         match event:
             case Message():
                 self._parts.append(event.data.encode() if isinstance(event.data, str) else bytes(event.data))
                 if event.message_finished:
                     payload, self._parts = b"".join(self._parts), []
-                    return Data(payload, isinstance(event, TextMessage))
+                    return payload
             case Ping():
                 self.send(event.response())
             case Pong():
@@ -238,6 +228,7 @@ class Socket:
             return True
         try:
             self._wsproto.receive_data(data)
-        except RemoteProtocolError as error:
+        except (RemoteProtocolError, ValueError) as error:
+            # The latter for a head that is not ASCII, or parameters of an extension that are no numbers.
             raise Unlike(differs(f"a breach of the WebSocket protocol: {error}")) from None
         return True

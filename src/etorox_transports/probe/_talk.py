@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from typing import Any, final
+from collections.abc import Callable, Iterator
+from typing import Any, Self, final
 
 import msgspec
 
@@ -60,28 +61,25 @@ class Talk:
     # ---------------------------------------------------------------------------------------------------- handshake
 
     def shake_hands(self, request: str | None = None) -> Any:
-        """Send a handshake request, by default a right one, and give what came for it, as `hear`.
+        """Send a handshake request, by default a right one, and give what came for it, as `hear_first`."""
+        self.socket.text(request or f'{{"protocol":"{self._encoding}","version":1}}{_SEPARATOR}')
+        return self.hear_first()
+
+    def hear_first(self, seconds: float | None = None) -> Any:
+        """The first message, even a ping: a handshake response, or a Sequence; an `End`; None if nothing came."""
+        first = self._next(self._until(seconds), gives_pings=True)
+        self._shakes_hands = False
+        return first
+
+    def check(self, answer: Any) -> None:
+        """See that this accepts the handshake.
 
         Raises:
-            Unlike: by default, if it was not accepted.
+            Unlike: it does not.
         """
-        wanted = f'{{"protocol":"{self._encoding}","version":1}}{_SEPARATOR}'
-        self.socket.text(wanted if request is None else request)
-        answer = self.hear_handshake()
-        if request is None:
-            self._check(answer)
-        return answer
-
-    def hear_handshake(self, seconds: float | None = None) -> Any:
-        """The handshake response: a value out of JSON, an `End`, or None."""
-        answer = self._next(seconds, gives_pings=True)
-        self._shakes_hands = False
-        return answer
-
-    def _check(self, answer: Any) -> None:
         if answer is None:
             raise Unlike(unanswered(f"no handshake response within {self.socket.timeout:g} s"))
-        if isinstance(answer, End) or not isinstance(answer, dict) or answer.get("error") is not None:
+        if not isinstance(answer, dict) or answer.get("error") is not None:
             raise Unlike(differs(shown(answer)))
         if "type" in answer:
             raise Unlike(differs(f"{shown(answer)} before the handshake response"))
@@ -108,20 +106,31 @@ class Talk:
         Raises:
             Unlike: what came can be read by nobody.
         """
-        return self._next(seconds, gives_pings=False)
+        return self._next(self._until(seconds), gives_pings=False)
 
-    def _next(self, seconds: float | None, *, gives_pings: bool) -> Any:
-        until = self.socket.now + (self.socket.timeout if seconds is None else seconds)
+    def messages(self, seconds: float | None = None) -> Iterator[Any]:
+        """What comes within so long in all, as `hear` gives it; last of all an `End`, or None when the time is up."""
+        until, message = self._until(seconds), None
+        while not isinstance(message, End):
+            message = self._next(until, gives_pings=False)
+            yield message
+            if message is None:
+                return
+
+    def _until(self, seconds: float | None) -> float:
+        return self.socket.now + (self.socket.timeout if seconds is None else seconds)
+
+    def _next(self, until: float, *, gives_pings: bool) -> Any:
         while True:
-            while self._heard:
+            while self._heard and self.socket.now <= until:
                 message = self._heard.popleft()
                 if gives_pings or message not in ({"type": 6}, [6]):
                     return message
                 self.pings.append(self.socket.now)
-            data = self.socket.hear(until - self.socket.now)
-            if data is None or isinstance(data, End):
-                return data
-            self._read(data.payload)
+            payload = self.socket.hear(until - self.socket.now)
+            if payload is None or isinstance(payload, End):
+                return payload
+            self._read(payload)
 
     def _read(self, payload: bytes) -> None:
         try:
@@ -129,34 +138,24 @@ class Talk:
                 if self._encoding == "json" or self._shakes_hands:
                     head, found, payload = payload.partition(b"\x1e")
                     for record in self._records.feed(head + found):
-                        self._heard.append(msgspec.json.decode(record))
-                        if self._shakes_hands:
-                            self._shakes_hands = False
-                            break
+                        self._heard.append(_decoded(record, msgspec.json.decode))
+                        self._shakes_hands = False
                 else:
-                    self._heard.extend(msgspec.msgpack.decode(body) for body in self._bodies.feed(payload))
+                    self._heard.extend(_decoded(body, msgspec.msgpack.decode) for body in self._bodies.feed(payload))
                     payload = b""
-        except (msgspec.MsgspecError, ValueError, RemoteProtocolError) as error:
-            text = payload.decode(errors="replace")
-            raise Unlike(differs(f"what is no message ({error}): {shown(text)}")) from None
+        except RemoteProtocolError as error:
+            raise Unlike(differs(f"what is no message: {error}")) from None
 
     # ----------------------------------------------------------------------------------------------------- how it is
 
     def answer(self, call: str) -> dict[str, Any]:
-        """The Completion of this call, whatever comes before it.
+        """The Completion of this call, whatever comes before it; a hub may greet its clients as it likes.
 
         Raises:
             Unlike: it does not come.
         """
-        while True:
-            message = self.hear(_MOMENT if self.is_mute else None)
+        for message in self.messages(_MOMENT if self.is_mute else None):
             match message:
-                case None if self.is_mute:
-                    raise Unlike(
-                        tolerated("the connection goes on, as far as one can tell: calls are not answered here")
-                    )
-                case None:
-                    raise Unlike(unanswered(f"the call was not answered within {self.socket.timeout:g} s"))
                 case End():
                     raise Unlike(differs(f"the connection ended: {message.how}"))
                 case {"type": 7}:
@@ -165,7 +164,10 @@ class Talk:
                     completion: dict[str, Any] = message
                     return completion
                 case _:
-                    pass  # a hub may greet its clients as it likes
+                    pass
+        if self.is_mute:
+            raise Unlike(tolerated("the connection goes on, as far as one can tell: calls are not answered here"))
+        raise Unlike(unanswered(f"the call was not answered within {self.socket.timeout:g} s"))
 
     def call(self, kind: int = 1, **more: Any) -> dict[str, Any]:
         """Call a method that does not exist; the Completion that came.
@@ -185,13 +187,21 @@ class Talk:
         Raises:
             Unlike: it does not.
         """
-        message = self.hear(_BREATH)
-        if isinstance(message, End) or _close_of(message) is not None:
-            raise Unlike(differs(f"the connection ended: {shown(message)}"))
+        self.breathe()
         self.call()
         return conforms(text)
 
-    def ends(self, *, seconds: float | None = None) -> Finding:
+    def breathe(self) -> None:
+        """Let what was sent arrive by itself.
+
+        Raises:
+            Unlike: it ended the connection.
+        """
+        for message in self.messages(_BREATH):
+            if isinstance(message, End) or _close_of(message) is not None:
+                raise Unlike(differs(f"the connection ended: {shown(message)}"))
+
+    def ends(self) -> Finding:
         """See that the server ends the connection with an error, as for what is malformed.
 
         Raises:
@@ -199,22 +209,23 @@ class Talk:
         """
         self.is_settled = False
         close: dict[str, Any] | None = None
-        while True:
-            message = self.hear(seconds)
-            match message:
-                case None:
-                    came = "nothing" if close is None else shown(close)
-                    raise Unlike(differs(f"{came} came, and the connection goes on"))
-                case End():
-                    break
-                case _:
-                    # Something else may be the answer to what was asked before.
-                    close = close or _close_of(message)
-        if close is None:
-            return tolerated(f"{message.how}, without a Close message that says why")
-        if not close.get("error"):
-            return tolerated(f"{shown(close)}, which names no error; then {message.how}")
-        return conforms(f"{shown(close)}, then {message.how}")
+        for message in self.messages():
+            close = close or _close_of(message)
+            if not isinstance(message, End):
+                continue
+            if close is None:
+                return tolerated(f"{message.how}, without a Close message that says why")
+            if not close.get("error"):
+                return tolerated(f"{shown(close)}, which names no error; then {message.how}")
+            return conforms(f"{shown(close)}, then {message.how}")
+        came = "nothing" if close is None else shown(close)
+        raise Unlike(differs(f"{came} came, and the connection goes on"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def leave(self) -> None:
         """Say goodbye and hang up."""
@@ -237,6 +248,23 @@ def _close_of(message: Any) -> dict[str, Any] | None:
             return None
 
 
+def _decoded(record: bytes, decode: Callable[[bytes], Any]) -> Any:
+    """The message in this: an object or an array.
+
+    Raises:
+        Unlike: there is none.
+    """
+    try:
+        message = decode(record)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        reason = f" ({error})"
+    else:
+        if isinstance(message, dict | list):
+            return message
+        reason = ""
+    raise Unlike(differs(f"what is no message{reason}: {record.decode(errors='replace')}"))
+
+
 def shown(message: object) -> str:
     """A message, an end or nothing, in a line."""
     match message:
@@ -244,7 +272,8 @@ def shown(message: object) -> str:
             return "nothing"
         case End():
             return message.how
-        case str():
-            return message
         case _:
-            return msgspec.json.encode(message).decode()
+            try:
+                return msgspec.json.encode(message).decode()
+            except (TypeError, ValueError, RecursionError):
+                return str(message)  # what only MessagePack knows

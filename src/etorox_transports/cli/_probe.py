@@ -60,11 +60,18 @@ def add_command(commands: _SubParsersAction[ArgumentParser]) -> None:
         "--json", metavar="FILE", type=Path, help="write the report as JSON; - for standard output, and no text"
     )
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page on its own; - likewise")
-    parser.add_argument("--header", action="append", default=[], type=_header, metavar="NAME:VALUE")
+    parser.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="NAME:VALUE",
+        help="a header for all requests; may be repeated",
+    )
     token = parser.add_mutually_exclusive_group()
     token.add_argument("--token-env", metavar="NAME", help="the variable that holds the access token")
     token.add_argument("--token-file", metavar="FILE", type=Path, help="the file that holds the access token")
-    parser.add_argument("--ca-file", help="trust this authority instead of the system's")
+    parser.add_argument("--ca-file", metavar="FILE", help="trust this authority instead of the system's")
     parser.add_argument("--insecure", action="store_true", help="allow http:// to other machines than this one")
     parser.add_argument("--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="for answers (default 5)")
     parser.add_argument("--pause", type=_seconds, default=0.1, metavar="SECONDS", help="between streams (default 0.1)")
@@ -153,9 +160,9 @@ def _token(options: Namespace) -> str | None:
 
 def _list(console: Console) -> None:
     for case in SERVER_CASES:
-        console.print(
-            Text.assemble((f"{case.name:<34}", "bold"), case.sends, (" (thorough)" * case.is_thorough, "dim"))
-        )
+        console.print(Text.assemble((case.name, "bold"), (" (thorough)" * case.is_thorough, "dim")))
+        console.print(f"    sends {case.sends}")
+        console.print(f"    expects {case.expects} ({case.source})", style="dim")
 
 
 class _Lines:

@@ -100,7 +100,8 @@ def test_the_command_runs_hypothesis(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_command_fails_where_a_target_does(monkeypatch: pytest.MonkeyPatch) -> None:
     def fragile(data: bytes) -> None:
-        assert b"\x1e\x1e" not in data
+        # Most seeds have two separators, so that whatever is drawn of them does; two in a row are a matter of luck.
+        assert data.count(b"\x1e") < 2
 
     monkeypatch.setitem(TARGETS, "framing", fragile)
     with pytest.raises(AssertionError):

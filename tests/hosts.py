@@ -14,10 +14,5 @@ from etorox_transports.cli._host import SimulatorHost
 def served(api_key: str, public_key: PublicKey, **options: Any) -> Iterator[SimulatorHost]:
     """A host with one account, run in a thread that has ended afterwards; the options are those of `SimulatorHost`."""
     with SimulatorHost({api_key: public_key}, **options) as host:
-        thread = host.run_in_thread()
-        try:
-            yield host
-        finally:
-            host.stop()
-            thread.join(5.0)
-            assert not thread.is_alive()
+        host.run_in_thread()
+        yield host

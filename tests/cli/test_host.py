@@ -46,7 +46,8 @@ def running(host: SimulatorHost) -> Iterator[SimulatorHost]:
 
 @contextlib.contextmanager
 def serving(**options: Any) -> Iterator[SimulatorHost]:
-    with new_host(**options) as host, running(host):
+    with new_host(**options) as host:
+        host.run_in_thread()
         yield host
 
 
@@ -286,11 +287,15 @@ class TestEnding:
         host.close()
         host.stop()
 
-    def test_clients_are_told(self) -> None:
+    def test_its_thread_has_ended_when_it_is_closed(self) -> None:
         host = new_host()
-        with running(host):
-            other = exchange(host)
+        thread = host.run_in_thread()
         host.close()
+        assert not thread.is_alive()
+
+    def test_clients_are_told(self) -> None:
+        with serving() as host:
+            other = exchange(host)
         with pytest.raises(ServerClosed) as caught:
             for _ in other.subscribe(["btcusd"]):
                 pass

@@ -133,6 +133,7 @@ class SimulatorHost:
         self._refusing_until = -math.inf
         self._accepted = 0
         self._stopping = False
+        self._thread: threading.Thread | None = None
         listener = open_listener(*address)
         self._port: int = listener.getsockname()[1]
         self._loop: StreamLoop[_Client] = StreamLoop(
@@ -158,7 +159,10 @@ class SimulatorHost:
         self.close()
 
     def close(self) -> None:
-        """Say goodbye to the clients, as far as their sockets take it at once, and close everything."""
+        """End its thread; say goodbye to the clients, as far as their sockets take it at once, and close everything."""
+        if self._thread is not None:
+            self.stop()
+            self._thread.join()
         for client in self._loop.streams:
             client.machine.close(now=time.monotonic())
             self._loop.touch(client)
@@ -175,10 +179,10 @@ class SimulatorHost:
         self._refusing_until = until
 
     def run_in_thread(self) -> threading.Thread:
-        """Run in a daemon thread until `stop`."""
-        thread = threading.Thread(target=self.run, name="embedded exchange", daemon=True)
-        thread.start()
-        return thread
+        """Run in a daemon thread until `stop` or `close`."""
+        self._thread = threading.Thread(target=self.run, name="embedded exchange", daemon=True)
+        self._thread.start()
+        return self._thread
 
     def run(self) -> None:
         """Serve until `stop` is called."""

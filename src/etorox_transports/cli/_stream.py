@@ -143,14 +143,10 @@ def _exchange(
     pem, api_key = generate_private_key(), str(uuid.uuid4())
     key = load_private_key(pem)
     with SimulatorHost({api_key: key.public_key}, seed=int(time.time()), instruments=instruments) as host:
-        thread = host.run_in_thread()
+        host.run_in_thread()
         display.note(
             f"No --host: streaming made-up events from the embedded exchange on 127.0.0.1:{host.port}. Ctrl-C ends."
         )
         if unused := [name for name in (API_KEY, KEY_FILE, KEY) if name in os.environ]:
             display.note(f"{' and '.join(unused)} not used, for want of --host.")
-        try:
-            yield ExchangeConfig(f"http://127.0.0.1:{host.port}"), Credentials(api_key, key), None
-        finally:
-            host.stop()
-            thread.join(timeout=5.0)
+        yield ExchangeConfig(f"http://127.0.0.1:{host.port}"), Credentials(api_key, key), None

@@ -165,6 +165,8 @@ def picture(value: Any) -> Any:
         return {name: picture(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [picture(each) for each in value]
+    if isinstance(value, msgspec.msgpack.Ext):
+        return ("Ext", value.code, bytes(value.data))  # whose repr tells nothing but where it is
     return repr(value)
 
 

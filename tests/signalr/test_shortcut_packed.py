@@ -130,6 +130,7 @@ streams = st.lists(bodies, min_size=1, max_size=6).map(lambda parts: [body for p
 @settings(max_examples=300)
 @given(streams, st.sampled_from(ITEM_TYPES), st.lists(st.integers(0, 3), min_size=1, max_size=4), seeds, st.booleans())
 @example([packed_item(1, b"\x01")] * 3, Any, [1], 0, False)
+@example([packed_item(1, b"\xd4\x01\x00")] * 3, Any, [1], 0, False)  # an extension
 def test_items_are_the_same_however_they_are_read(
     records: list[bytes], item_type: Any, sizes: list[int], seed: int, strict: bool
 ) -> None:

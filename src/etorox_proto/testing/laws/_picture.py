@@ -31,6 +31,8 @@ def picture(value: Any, depth: int = _DEEPEST) -> Any:
     kind = type(value).__name__
     if isinstance(value, BaseException):
         return kind, str(value), picture(vars(value), depth - 1)
+    if isinstance(value, msgspec.msgpack.Ext):
+        return kind, value.code, bytes(value.data)
     if isinstance(value, msgspec.Struct):
         return kind, *((name, picture(getattr(value, name), depth - 1)) for name in value.__struct_fields__)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -345,7 +345,7 @@ def test_a_schedule_shrinks_to_one_early_fault() -> None:
 
 
 def smallest(strategy: st.SearchStrategy[Any], condition: Callable[[Any], bool]) -> Any:
-    return find(strategy, condition, settings=settings(max_examples=2_000, database=None, derandomize=True))
+    return find(strategy, condition, settings=settings(max_examples=10_000, database=None, derandomize=True))
 
 
 @st.composite

@@ -10,21 +10,25 @@ from hypothesis import strategies as st
 __all__ = ["chunkings", "damaged"]
 
 _MOST_CUTS = 12
+# Pieces of so many bytes at most cut nearly everything that can be cut.
+_SMALL = 4
 
 
 def chunkings(data: bytes) -> st.SearchStrategy[list[bytes]]:
     """The pieces in which a stream may bring these bytes.
 
-    Whole, cut in a few places, or in pieces of one length, such as one byte. No piece is empty.
+    Whole, cut in a few places, or in pieces of one length, often a short one, such as one byte. No piece is empty.
     Shrinks towards one piece, then towards few cuts near the beginning.
     """
     if len(data) < 2:
         return st.just([data] if data else [])
     # In this order, and each with an integer first, so that a choice shrinks to the one before it.
     place = st.integers(1, len(data) - 1)
+    small = st.integers(1, min(len(data) - 1, _SMALL))
     return st.one_of(
         st.just([data]),
         place.map(lambda cut: _cut(data, [cut])),
+        small.map(lambda size: _cut(data, range(size, len(data), size))),
         place.map(lambda size: _cut(data, range(size, len(data), size))),
         st.sets(place, min_size=2, max_size=_MOST_CUTS).map(lambda cuts: _cut(data, sorted(cuts)))
         if len(data) > 2

@@ -1,30 +1,20 @@
 """Byte streams in memory for the asynchronous adapters, and a small hub to talk to.
 
 `MemoryNetwork` gives adapters their streams: `open` is what they call, and at the other end a `Host` of
-`etorox_proto.testing` answers, such as a `FakeExchange` or the `HubHost` here. A stream notices what an adapter must
-never do: send after a send that was cut off, send twice at once, use what it has closed.
+`etorox_proto.testing` answers, such as a `FakeExchange` or the host of the `AddingHub` here. A stream notices what an
+adapter must never do: send after a send that was cut off, send twice at once, use what it has closed.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import anyio
 import anyio.lowlevel
 
 from etorox_proto import Dial, Limits
-from etorox_proto.signalr import (
-    CancelReceived,
-    ConnectionTokens,
-    Detached,
-    InvocationReceived,
-    Resumed,
-    ServerConfig,
-    ServerConnection,
-    State,
-)
-from etorox_proto.testing import Host, HostConnection
+from etorox_proto.signalr import CancelReceived, InvocationReceived, ServerConfig, ServerConnection, ServerEvent
+from etorox_proto.testing import Host, HostConnection, HubHost
 
 
 class MemoryStream:
@@ -192,86 +182,33 @@ class MemoryNetwork:
                 await self._kicked.wait()
 
 
-class _HubConnection:
-    """One stream of a `HubHost`."""
-
-    def __init__(self, host: HubHost, server: ServerConnection) -> None:
-        self._host = host
-        self.server = server
-        self.has_lost = False  # its stream is not the server's any more
-
-    @property
-    def closed(self) -> bool:
-        return self.has_lost or self.server.state is State.CLOSED
-
-    @property
-    def deadline(self) -> float:
-        return self.server.deadline
-
-    def receive_data(self, data: bytes, now: float) -> None:
-        if not self.has_lost:
-            self.server.receive_data(data, now)
-            self._answer(now)
-
-    def handle_timeout(self, now: float) -> None:
-        self.server.handle_timeout(now)
-        self._answer(now)
-
-    def data_to_send(self) -> bytes:
-        return b"" if self.has_lost else self.server.data_to_send()
-
-    def close(self, *, allow_reconnect: bool, now: float) -> None:
-        self.server.close(allow_reconnect=allow_reconnect, now=now)
-
-    def _answer(self, now: float) -> None:
-        while (event := self.server.next_event()) is not None:
-            match event:
-                case Resumed(connection):
-                    earlier = self._host.at[connection]
-                    earlier.receive_data(b"", now)
-                    connection.resume(self.server, now=now)
-                    self.server, self._host.at[connection] = connection, self
-                case Detached():
-                    self.has_lost = True
-                case InvocationReceived(target="add", invocation_id=str(call)):
-                    self.server.complete(call, result=sum(event.arguments), now=now)
-                case InvocationReceived(target="count", invocation_id=str(call)):
-                    for number in range(event.arguments[0]):
-                        self.server.send_item(call, number, now=now)
-                    self.server.complete(call, now=now)
-                case InvocationReceived(target="tell"):
-                    self.server.send("told", event.arguments, now=now)
-                case InvocationReceived(target="hang up"):
-                    self.server.close(error="bye", now=now)
-                case CancelReceived(call):
-                    self._host.cancelled.append(call)
-                    self.server.complete(call, now=now)
-                case _:
-                    pass  # such as a method that never answers
-
-
-class HubHost:
+class AddingHub:
     """A hub that adds, counts, tells what it was told, hangs up, and is silent otherwise.
 
     Attributes:
         cancelled: the calls that the client has cancelled.
+        host: what serves it.
     """
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []
-        self.at: dict[ServerConnection, _HubConnection] = {}
-        self._tokens = ConnectionTokens(f"hub-{number}" for number in itertools.count(1))
-
-    @property
-    def deadline(self) -> float:
-        return math.inf
-
-    def advance(self, now: float) -> None:
-        pass
-
-    def accept(self, now: float) -> _HubConnection:
         limits = Limits(queued_bytes=100_000_000, unacknowledged_bytes=100_000_000)
-        config = ServerConfig(limits=limits, stateful_reconnect=True)
-        server = ServerConnection(config, tokens=self._tokens, now=now)
-        self.at[server] = connection = _HubConnection(self, server)
-        return connection
+        self.host = HubHost(self._answer, ServerConfig(limits=limits, stateful_reconnect=True))
+
+    def _answer(self, connection: ServerConnection, event: ServerEvent, now: float) -> None:
+        match event:
+            case InvocationReceived(target="add", invocation_id=str(call)):
+                connection.complete(call, result=sum(event.arguments), now=now)
+            case InvocationReceived(target="count", invocation_id=str(call)):
+                for number in range(event.arguments[0]):
+                    connection.send_item(call, number, now=now)
+                connection.complete(call, now=now)
+            case InvocationReceived(target="tell"):
+                connection.send("told", event.arguments, now=now)
+            case InvocationReceived(target="hang up"):
+                connection.close(error="bye", now=now)
+            case CancelReceived(call):
+                self.cancelled.append(call)
+                connection.complete(call, now=now)
+            case _:
+                pass  # such as a method that never answers

@@ -197,6 +197,7 @@ EXPORTS = {
         "Host",
         "HostConnection",
         "HowToStop",
+        "HubHost",
         "Item",
         "Link",
         "Listener",

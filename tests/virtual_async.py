@@ -27,7 +27,7 @@ from etorox_proto import Credentials, ExchangeConfig, OrderCreated
 from etorox_proto.signalr import HubConfig
 from etorox_proto.testing import ExchangeRules, FakeExchange, FakeSigner
 from etorox_transports.conformance import VirtualEventLoop
-from memory_network import HubHost, MemoryNetwork
+from memory_network import AddingHub, MemoryNetwork
 
 CREDENTIALS = Credentials("0f8fad5b-d9cb-469f-a165-70867728950e", FakeSigner())
 
@@ -88,7 +88,7 @@ class LoopClock:
 
 
 class World:
-    """A `FakeExchange` and a `HubHost`, and the way to them, for one test.
+    """A `FakeExchange` and an `AddingHub`, and the way to them, for one test.
 
     Attributes:
         loop: what it runs in.
@@ -103,8 +103,8 @@ class World:
         self.rules = ExchangeRules()
         self.exchange = FakeExchange(LoopClock(), self.rules)
         self.network = MemoryNetwork(self.exchange)
-        self.hub = HubHost()
-        self.hub_network = MemoryNetwork(self.hub)
+        self.hub = AddingHub()
+        self.hub_network = MemoryNetwork(self.hub.host)
         self.loop = loop
         self._numbers = itertools.count(1)
 

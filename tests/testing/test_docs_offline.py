@@ -21,7 +21,7 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     for source in sources:
         exec(compile(source, "test-offline.md", "exec"), names)
-    assert len(sources) == 8
+    assert len(sources) == 9
     assert capsys.readouterr().out.count("\n") == 1
     program = names["program"]
     assert program.is_sure is False  # type: ignore[attr-defined]
@@ -33,8 +33,9 @@ def test_the_reference_names_everything_that_is_public() -> None:
     named = set(re.findall(r"\w+", page))
     types = {"DialFault", "FaultKind", "Side", "Toward", "HowToStop", "SetupAnswer", "Chunking", "Item"}
     assert set(etorox_proto.testing.__all__) - types <= named | {"ExchangeCounts", "FakeExchangeConnection"}
-    for kind in (etorox_proto.testing.FakeExchange, etorox_proto.testing.VirtualNetwork, etorox_proto.testing.Stream):
-        assert {name for name in vars(kind) if not name.startswith("_")} - {"deadline", "advance"} <= named
+    testing = etorox_proto.testing
+    for kind in (testing.FakeExchange, testing.HubHost, testing.VirtualNetwork, testing.Stream):
+        assert {name for name in vars(kind) if not name.startswith("_")} - {"settle"} <= named
     assert set(etorox_proto.testing.ExchangeRules.__dataclass_fields__) <= named
     assert set(etorox_proto.testing.ExchangeCounts.__dataclass_fields__) <= named
     for module in (etorox_proto.testing.strategies, etorox_proto.testing.laws):

@@ -5,21 +5,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, final
 
-from etorox_proto.signalr import (
-    ConnectionTokens,
-    Detached,
-    InvocationReceived,
-    Resumed,
-    ServerConfig,
-    ServerConnection,
-    State,
-)
-from etorox_proto.testing import Host, HostConnection
+from etorox_proto.signalr import InvocationReceived, ServerConfig, ServerConnection, ServerEvent
+from etorox_proto.testing import Host, HostConnection, HubHost
 from etorox_transports.conformance._memory import MemoryNetwork
 
 __all__ = ["Cut", "Cutting", "Hub", "Scripted"]
@@ -37,89 +28,39 @@ class Hub:
 
     Attributes:
         heard: the argument of each `take`.
-        arrivals: when something came, in seconds, and how many bytes.
     """
-
-    deadline = math.inf
 
     def __init__(self, **options: Any) -> None:
         self.heard: list[Any] = []
-        self.arrivals: list[tuple[float, int]] = []
-        self.at: dict[ServerConnection, _HubConnection] = {}
-        self._config = ServerConfig(**options)
-        self._tokens = ConnectionTokens(f"name-{number}" for number in itertools.count(1))
+        self._host = HubHost(self._answer, ServerConfig(**options))
+        self.accept = self._host.accept
+        self.advance = self._host.advance
 
-    def advance(self, now: float) -> None:
-        """See `Host.advance`."""
-
-    def accept(self, now: float) -> HostConnection:
-        """See `Host.accept`."""
-        server = ServerConnection(self._config, tokens=self._tokens, now=now)
-        self.at[server] = connection = _HubConnection(self, server)
-        return connection
+    @property
+    def deadline(self) -> float:
+        """See `Host.deadline`."""
+        return self._host.deadline
 
     def note(self, network: MemoryNetwork, *arguments: Any) -> None:
         """Invoke `note` on every client that is there."""
         network.act(lambda: self._note(network.now, arguments))
 
     def _note(self, now: float, arguments: tuple[Any, ...]) -> None:
-        for server in self.at:
-            if server.state is State.CONNECTED:
-                server.send("note", arguments, now=now)
+        for connection in self._host.connections:
+            connection.send("note", arguments, now=now)
 
-
-@final
-class _HubConnection:
-    """One stream of a `Hub`."""
-
-    def __init__(self, hub: Hub, server: ServerConnection) -> None:
-        self._hub = hub
-        self._server = server
-        self._has_lost = False  # its stream is not the server's any more
-
-    @property
-    def closed(self) -> bool:
-        return self._has_lost or self._server.state is State.CLOSED
-
-    @property
-    def deadline(self) -> float:
-        return self._server.deadline
-
-    def receive_data(self, data: bytes, now: float) -> None:
-        self._hub.arrivals.append((now, len(data)))
-        if not self._has_lost:
-            self._server.receive_data(data, now)
-            self._answer(now)
-
-    def handle_timeout(self, now: float) -> None:
-        self._server.handle_timeout(now)
-        self._answer(now)
-
-    def data_to_send(self) -> bytes:
-        return b"" if self._has_lost else self._server.data_to_send()
-
-    def close(self, *, allow_reconnect: bool, now: float) -> None:
-        self._server.close(allow_reconnect=allow_reconnect, now=now)
-
-    def _answer(self, now: float) -> None:
-        while (event := self._server.next_event()) is not None:
-            match event:
-                case InvocationReceived(target="say"):
-                    self._server.send("note", event.arguments, now=now)
-                case InvocationReceived(target="take"):
-                    self._hub.heard.append(event.arguments[0])
-                case InvocationReceived(target="part"):
-                    for number in range(event.arguments[0]):
-                        self._server.send("note", [number], now=now)
-                    self._server.close(error="closed for the night", now=now)
-                case Resumed(connection):
-                    self._hub.at[connection].receive_data(b"", now)
-                    connection.resume(self._server, now=now)
-                    self._server, self._hub.at[connection] = connection, self
-                case Detached():
-                    self._has_lost = True
-                case _:
-                    pass
+    def _answer(self, connection: ServerConnection, event: ServerEvent, now: float) -> None:
+        match event:
+            case InvocationReceived(target="say"):
+                connection.send("note", event.arguments, now=now)
+            case InvocationReceived(target="take"):
+                self.heard.append(event.arguments[0])
+            case InvocationReceived(target="part"):
+                for number in range(event.arguments[0]):
+                    connection.send("note", [number], now=now)
+                connection.close(error="closed for the night", now=now)
+            case _:
+                pass
 
 
 @final
@@ -129,9 +70,6 @@ class Scripted:
     Args:
         says: given all that a client has said on its stream, what to say now; called when something came.
         ends: whether it then ends the stream, if it said something.
-
-    Attributes:
-        heard_at: when something came.
     """
 
     deadline = math.inf
@@ -139,7 +77,6 @@ class Scripted:
     def __init__(self, says: Callable[[bytes], bytes] = lambda _heard: b"", *, ends: bool = False) -> None:
         self.says = says
         self.ends = ends
-        self.heard_at: list[float] = []
 
     def advance(self, now: float) -> None:
         """See `Host.advance`."""
@@ -163,7 +100,7 @@ class _ScriptedConnection:
         self._to_say = b""
 
     def receive_data(self, data: bytes, now: float) -> None:
-        self._server.heard_at.append(now)
+        del now
         self._heard += data
         self._to_say += self._server.says(self._heard)
         self.closed = not data or (self._server.ends and bool(self._to_say))

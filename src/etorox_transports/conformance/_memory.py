@@ -43,6 +43,7 @@ class MemoryNetwork:
         link: the way.
         dials: how many streams were asked for.
         sockets: those that the client has open.
+        sent: when bytes went into the link, in seconds.
         problems: what a transport did and must not do.
         on_change: called when the time of the next event may have changed.
     """
@@ -55,6 +56,7 @@ class MemoryNetwork:
         self.link = link
         self.dials = 0
         self.sockets: list[MemorySocket] = []
+        self.sent: list[float] = []
         self.problems: list[str] = []
         self.on_change: Callable[[], object] = _nothing
         self._clock = clock
@@ -216,6 +218,8 @@ class MemorySocket:
     def data_to_send(self) -> bytes:
         """See `ClientMachine.data_to_send`; it is called when the link has room."""
         data, self._unsent = self._unsent, b""
+        if data:
+            self.network.sent.append(self.network.now)
         if self._is_held_up:
             self._is_held_up = bool(data)
             self.on_change()

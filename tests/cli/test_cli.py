@@ -443,7 +443,9 @@ class TestStayingConnected:
         lines = STYLE.sub("", text).splitlines()
         gaps = [number for number, line in enumerate(lines) if "may be missing here" in line]
         assert gaps
-        assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3}  ", lines[number + 1]) for number in gaps)
+        # On a slow machine a connection may be reset before it has brought an event, and one gap follows the other.
+        behind = [lines[number + 1] for number in gaps if number + 1 not in gaps]
+        assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3}  ", line) for line in behind), behind
         assert re.search(rf", connected again .*, {len(gaps)} gaps?\.$", lines[-1])
 
     def test_rotations_are_told_and_counted(self, run: Run, host: SimulatorHost, adapter: str) -> None:

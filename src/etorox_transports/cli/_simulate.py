@@ -13,9 +13,11 @@ import tempfile
 import threading
 import uuid
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from signal import default_int_handler as _interrupt
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from etorox_proto import LocalProtocolError, PrivateKey, generate_private_key
@@ -176,10 +178,12 @@ def _simulate(options: Namespace) -> int:
                 made = "" if options.key_file is not None else " that was made for this run"
                 console.print(f"Connect with the key file{made}:\n")
                 console.print(f"  {command}\n", style="bold")
-                host.run()
+                with _stopped_by_signals(host):
+                    host.run()
             except KeyboardInterrupt:
-                events = "1 market event" if host.events == 1 else f"{host.events:,} market events"
-                console.print(f"\nEnded after {events}.")
+                pass
+            events = "1 market event" if host.events == 1 else f"{host.events:,} market events"
+            console.print(f"\nEnded after {events}.")
     return 0
 
 
@@ -194,12 +198,39 @@ def _chaos(rate: float, seed: int) -> Chaos:
 
 
 @contextmanager
+def _stopped_by_signals(host: SimulatorHost) -> Iterator[None]:
+    """Ctrl-C and SIGTERM let the host end its turn: between accepting a socket and keeping it, it would be lost.
+
+    A second one does not wait for that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Not what is ignored, as Ctrl-C is in the background of a script.
+    interrupts = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is _interrupt]
+
+    def handle_with(handler: Callable[[int, FrameType | None], object]) -> None:
+        for each in interrupts:
+            signal.signal(each, handler)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        handle_with(_interrupt)
+        host.stop()
+
+    handle_with(stop)
+    try:
+        yield
+    finally:
+        handle_with(_interrupt)
+
+
+@contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
     """A container that is stopped must leave no key behind either; signals are the main thread's business."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:

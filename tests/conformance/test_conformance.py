@@ -149,6 +149,43 @@ def test_a_socket_that_nobody_closed_fails_the_case() -> None:
     assert result.reason.startswith("ResourceWarning: unclosed <socket.socket")
 
 
+LEAK = """
+import gc
+import socket
+
+def leak():
+    gc.disable()  # so that it is found when we look, and not before
+    kept = [socket.socket()]
+    kept.append(kept)
+"""
+
+
+@pytest.fixture
+def strangers(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A folder with the example's transport and the page's test of it."""
+    shutil.copy(EXAMPLES / "asyncio_streams.py", pytester.path)
+    (pytester.path / "test_transport.py").write_text(blocks("python")[0])
+    return pytester
+
+
+def test_what_other_tests_have_left_open_is_not_blamed_on_the_first_case(strangers: pytest.Pytester) -> None:
+    (strangers.path / "test_theirs.py").write_text(f"{LEAK}\ndef test_theirs():\n    leak()\n")
+    result = strangers.runpytest_subprocess("-k", "theirs or closed_is_taken", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2)
+
+
+def test_what_was_left_open_before_a_run_is_not_blamed_on_it(strangers: pytest.Pytester) -> None:
+    script = """
+from test_transport import Transport, connect
+from etorox_transports.conformance import run
+
+leak()
+print(run(Transport(connect), cases=["law/closed_is_taken"]))
+"""
+    (strangers.path / "card.py").write_text(LEAK + script)
+    assert "1 passed, 0 failed, 0 not offered" in strangers.run(sys.executable, "card.py").stdout.str()
+
+
 def test_a_socket_that_is_left_open_fails_the_case() -> None:
     async def body(_stage: Any) -> None:
         kept.append(socket.create_connection(listener.getsockname()))

@@ -112,6 +112,7 @@ def run(transport: Transport, *, cases: Iterable[Case | str] = CASES) -> Report:
         ValueError: there is no such case.
     """
     chosen = [each for case in cases for each in _named(case)]
+    gc.collect()
     return Report(transport.name, tuple(run_case(transport, case) for case in chosen))
 
 
@@ -126,7 +127,11 @@ def _named(case: Case | str) -> list[Case]:
 
 
 def run_case(transport: Transport, case: Case) -> Result:
-    """Run one case against a transport."""
+    """Run one case against a transport.
+
+    Sockets and the like that were left open before and become garbage meanwhile would be blamed on it. So say
+    `gc.collect()` first, if anything else has run since the last case.
+    """
     has_tasks, in_memory = transport.runs_on != "blocking", transport.in_memory
     if (case.needs_tasks and not has_tasks) or (case.in_memory and not in_memory):
         return Result(case, "not offered")

@@ -6,6 +6,7 @@ score card is printed at the end. Nothing is loaded in projects that do not ask 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,13 @@ from etorox_transports.conformance import CASES, Report, Result, Transport, run_
 __all__ = ["conformance_case"]
 
 _RESULTS = pytest.StashKey[dict[str, list[Result]]]()
+_OTHERS_HAVE_RUN = pytest.StashKey[bool]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Notice other tests."""
+    if "conformance_case" not in getattr(item, "fixturenames", ()):
+        item.config.stash[_OTHERS_HAVE_RUN] = True
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,6 +36,9 @@ def conformance_case(request: pytest.FixtureRequest) -> Callable[[Transport], No
     """A function of a `Transport` that runs one case against it, and fails or skips the test."""
 
     def check(transport: Transport) -> None:
+        if request.config.stash.get(_OTHERS_HAVE_RUN, True):
+            request.config.stash[_OTHERS_HAVE_RUN] = False
+            gc.collect()  # what they have left open is no fault of the transport's
         result = run_case(transport, request.param)
         request.config.stash.setdefault(_RESULTS, {}).setdefault(transport.name, []).append(result)
         if result.outcome == "not offered":

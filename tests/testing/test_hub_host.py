@@ -16,6 +16,7 @@ from etorox_proto.signalr import (
     HubConfig,
     HubConnection,
     InvocationReceived,
+    ServerClosed,
     ServerConfig,
     ServerConnection,
     ServerEvent,
@@ -37,7 +38,7 @@ class Chat:
         self.seen: list[tuple[ServerConnection, ServerEvent]] = []
 
     def _answer(self, connection: ServerConnection, event: ServerEvent, now: float) -> None:
-        assert now == self.network.now
+        assert now >= self.network.now
         self.seen.append((connection, event))
         match event:
             case InvocationReceived("say", [text]):
@@ -61,6 +62,21 @@ class Chat:
 
     def seen_of(self, connection: ServerConnection) -> list[ServerEvent]:
         return [event for each, event in self.seen if each is connection]
+
+
+class Spy:
+    """The hub at another address, where its streams are noted."""
+
+    deadline = math.inf
+
+    def __init__(self, hub: HubHost, streams: list[HostConnection]) -> None:
+        self.advance = hub.advance
+        self._hub = hub
+        self._streams = streams
+
+    def accept(self, now: float) -> HostConnection:
+        self._streams.append(self._hub.accept(now))
+        return self._streams[-1]
 
 
 def client(driver: Driver[Any]) -> HubConnection:
@@ -170,9 +186,24 @@ def test_a_server_that_is_stopped_says_goodbye() -> None:
     ann = chat.join()
     chat.listener.restart(10.0, how="goodbye")
     chat.network.run_for(1.0)
-    assert ann.is_closed
+    assert isinstance(ann.error, ServerClosed)
+    assert ann.error.may_retry
     assert isinstance(chat.seen[-1][1], Closed)
     assert not chat.network.streams
+
+
+def test_a_loop_of_ones_own_need_not_ask_for_the_hubs_time() -> None:
+    """What comes of a deadline is shown at once."""
+    chat = Chat(client_timeout=20.0)
+    streams: list[HostConnection] = []
+    chat.network.listen(Spy(chat.hub, streams), "spied.test")
+    chat.join(url="https://spied.test/chat")
+    (stream,) = streams
+    chat.network.run_for(1.0)
+    assert stream.deadline < math.inf
+    while not stream.closed:
+        stream.handle_timeout(max(stream.deadline, chat.network.now))
+    assert isinstance(chat.seen[-1][1], Closed)
 
 
 class TestComingBack:
@@ -228,15 +259,7 @@ class TestComingBack:
         chat = Chat(stateful_reconnect=True)
         streams: list[HostConnection] = []
 
-        class Spy:
-            deadline = math.inf
-            advance = chat.hub.advance
-
-            def accept(self, now: float) -> HostConnection:
-                streams.append(chat.hub.accept(now))
-                return streams[-1]
-
-        chat.network.listen(Spy(), "spied.test")
+        chat.network.listen(Spy(chat.hub, streams), "spied.test")
         ann = chat.join(**RESUMING, url="https://spied.test/chat")
         assert ann.stream is not None
         ann.stream.reset()

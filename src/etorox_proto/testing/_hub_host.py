@@ -159,4 +159,3 @@ class _HubStream:
         """See `HostConnection.close`."""
         if self.server is not None:
             self.server.close(allow_reconnect=allow_reconnect, now=now)
-            self._hub.settle(self.server, self, now)

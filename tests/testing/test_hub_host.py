@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -23,7 +24,16 @@ from etorox_proto.signalr import (
     State,
     TimedOut,
 )
-from etorox_proto.testing import Driver, HostConnection, HubHost, Link, Listener, VirtualNetwork, bytewise
+from etorox_proto.testing import (
+    Driver,
+    HostConnection,
+    HubHost,
+    Link,
+    Listener,
+    VirtualNetwork,
+    bytewise,
+    websocket_frame,
+)
 
 RESUMING = {"skip_negotiation": False, "stateful_reconnect": True}
 
@@ -77,6 +87,11 @@ class Spy:
     def accept(self, now: float) -> HostConnection:
         self._streams.append(self._hub.accept(now))
         return self._streams[-1]
+
+
+def text(*records: str) -> bytes:
+    """A client's frame with these records."""
+    return websocket_frame("".join(record + "\x1e" for record in records).encode(), masked=True)
 
 
 def client(driver: Driver[Any]) -> HubConnection:
@@ -253,6 +268,25 @@ class TestComingBack:
         assert said(ann) == ["hi"]
         assert len(chat.hub.connections) == 1
         assert len(chat.listener.streams) == 1
+
+    def test_what_a_client_says_at_once_on_its_new_stream_is_shown(self) -> None:
+        """In one piece with its request, which ours does not do."""
+        chat = Chat(stateful_reconnect=True)
+        request = b"POST /chat/negotiate?negotiateVersion=1&useStatefulReconnect=true HTTP/1.1\r\n"
+        negotiation = chat.hub.accept(0.0)
+        negotiation.receive_data(request + b"Host: h\r\nContent-Length: 0\r\n\r\n", 0.0)
+        token = json.loads(negotiation.data_to_send().partition(b"\r\n\r\n")[2])["connectionToken"]
+        upgrade = (
+            f"GET /chat?id={token} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ).encode()
+        chat.hub.accept(0.0).receive_data(upgrade + text('{"protocol":"json","version":2}'), 0.0)
+        chat.hub.accept(7.0).receive_data(
+            upgrade + text('{"type":9,"sequenceId":1}', '{"type":1,"target":"say","arguments":["early"]}'), 7.0
+        )
+        (connection,) = chat.hub.connections
+        assert [type(event) for event in chat.seen_of(connection)] == [Connected, InvocationReceived]
+        assert connection.state is State.CONNECTED
 
     def test_what_comes_on_a_lost_stream_is_nothing(self) -> None:
         """Loops of others may say it; a `VirtualNetwork` does not."""

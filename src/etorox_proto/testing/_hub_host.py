@@ -72,8 +72,7 @@ class HubHost:
         """See to those that wait for their clients, and to what was done to others."""
         self._is_due = False
         for server, stream in list(self._streams.items()):
-            if stream is None and server.deadline <= now:
-                server.handle_timeout(now)
+            server.handle_timeout(now)
             self.settle(server, stream, now)
 
     def accept(self, now: float) -> HostConnection:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
-import msgspec
 import pytest
 
 from etorox_proto.signalr import Closed, LocalProtocolError
@@ -130,27 +128,6 @@ def test_events_without_end_are_found() -> None:
     with pytest.raises(LawBroken, match="still more") as caught:
         check_machine(lines(Endless))
     assert (caught.value.law, caught.value.history) == (Law.DRAIN_BEFORE_YOU_FEED, [])
-
-
-def test_an_extension_of_messagepack_is_compared_by_what_it_holds() -> None:
-    """Its repr tells nothing but where it is."""
-    marks = itertools.count()
-
-    class Extended(Lines):
-        def next_event(self) -> tuple[Any, ...] | None:
-            event = super().next_event()
-            return None if event is None else (*event, msgspec.msgpack.Ext(5, self.mark()))
-
-        def mark(self) -> bytes:
-            return b"same"
-
-    class Counting(Extended):
-        def mark(self) -> bytes:
-            return b"%d" % next(marks)
-
-    check_machine(lines(Extended), laws={Law.SAME_INPUTS_SAME_RUN})
-    with pytest.raises(LawBroken):
-        check_machine(lines(Counting), laws={Law.SAME_INPUTS_SAME_RUN})
 
 
 def test_a_step_that_means_nothing_is_refused() -> None:

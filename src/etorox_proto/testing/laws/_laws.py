@@ -263,10 +263,18 @@ def _difference(before: object, after: object) -> str | None:
     with contextlib.suppress(TypeError, ValueError):
         for (name, one), (_, other) in zip(before, after, strict=True):  # type: ignore[call-overload]
             if one != other:
-                return f"{name} was {_short(one)} and is {_short(other)}"
-    return f"{_short(before)} became {_short(after)}"
+                return f"{name} was {_shown(one)} and is {_shown(other)}"
+    return f"{_shown(before)} became {_shown(after)}"
+
+
+def _shown(look: object) -> str:
+    """Of most things a look is their repr."""
+    return _cut(look if isinstance(look, str) else repr(look))
 
 
 def _short(value: object) -> str:
-    text = repr(value) if value is not None else "nothing"
+    return _cut(repr(value) if value is not None else "nothing")
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 120 else text[:117] + "..."

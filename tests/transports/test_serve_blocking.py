@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -74,6 +75,24 @@ class TestRunning:
             thread = in_thread(client)
             server.run()
         thread.join(5.0)
+
+    def test_until_a_signal(self) -> None:
+        """As the page says; the handler of a signal runs in the midst of it all."""
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            with serve(echo) as server:
+                signal.signal(signal.SIGTERM, lambda *_: server.stop())
+
+                def client() -> None:
+                    with hub(server) as connected:
+                        assert connected.invoke("echo", 1) == [1]
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+                thread = in_thread(client)
+                server.run()
+            thread.join(5.0)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def test_iterated(self) -> None:
         with serve() as server:

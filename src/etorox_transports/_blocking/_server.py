@@ -120,7 +120,7 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """Make `run` return, or the iteration end; any thread may call it, and the handler."""
+        """Make `run` return, or the iteration end; any thread may call it, the handler, and that of a signal."""
         self._is_stopping = True
         self._loop.wake()
 

@@ -114,7 +114,8 @@ class LoopbackServer:
         self._config = config or ServerConfig()
         self._send_buffer = send_buffer
         self._tokens = ConnectionTokens(iter(partial(secrets.token_hex, 8), None))
-        self.port, self._holder = _reserve_port()
+        self._held = contextlib.ExitStack()
+        self.port = held_port(self._held)
         self.clients: list[Client] = []
         self.greet: Callable[[Client], None] = lambda _client: None
         self._listener: socket.socket | None = None
@@ -207,9 +208,9 @@ class LoopbackServer:
         assert not self._thread.is_alive()
         self._cut_off()
         self._selector.close()
-        for sock in (self._holder, self._wake_up, self._woken):
-            if sock is not None:
-                sock.close()
+        self._held.close()
+        for sock in (self._wake_up, self._woken):
+            sock.close()
         if self._failure is not None:
             raise self._failure
 
@@ -356,13 +357,12 @@ class LoopbackServer:
             self._take_events(client)
 
 
-def _reserve_port() -> tuple[int, socket.socket | None]:
-    """A free port, and where the system allows it a socket that keeps it while nobody listens there."""
-    sock = socket.socket()
+def held_port(stack: contextlib.ExitStack) -> int:
+    """A free port, which nobody else takes while nobody listens there, where the system allows that."""
+    sock = stack.enter_context(socket.socket())
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", 0))
     port: int = sock.getsockname()[1]
-    if platform.system() == "Linux":
-        return port, sock
-    sock.close()
-    return port, None
+    if platform.system() != "Linux":
+        sock.close()
+    return port

@@ -54,6 +54,7 @@ from etorox_transports.cli._chaos import Chaos, FaultKind
 from etorox_transports.cli._host import SimulatorHost
 from etorox_transports.cli._watch import ADAPTERS, Summary
 from hosts import served
+from loopback import held_port
 from machines import names
 
 KEYS = Path(__file__).parents[1] / "data" / "keys"
@@ -384,15 +385,6 @@ class TestStreamOnATerminal:
         shown = STYLE.sub("", text.decode())
         assert "Traceback" not in shown
         assert re.search(r"\d+ events? in [\d.]+ s \([\d.]+ a second\)\.\r\n$", shown)
-
-
-def held_port(stack: contextlib.ExitStack) -> int:
-    """A port that nobody else takes while nobody listens."""
-    held = stack.enter_context(socket.socket())
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    port: int = held.getsockname()[1]
-    return port
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
+import itertools
 import signal
 import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 
 from etorox_transports._blocking._streams import StreamLoop
 from etorox_transports.cli import main
+from loopback import held_port
 
 KEY_FILE = Path(__file__).parents[1] / "data" / "keys" / "rsa1024-pkcs8.pem"
 LOOP = inspect.getsourcefile(StreamLoop)
@@ -50,8 +52,8 @@ def callers(frame: FrameType | None) -> Iterator[str]:
         frame = frame.f_back
 
 
-def visit(port: int, is_over: threading.Event) -> None:
-    """Come twice and be sent away; then say Ctrl-C, unless it is over."""
+def visit(port: int, is_over: threading.Event, signals: Sequence[signal.Signals]) -> None:
+    """Come twice and be sent away; then send these signals, unless it is over."""
     pause = threading.Event()
     visits = 0
     while visits < 2 and not is_over.is_set():
@@ -61,16 +63,16 @@ def visit(port: int, is_over: threading.Event) -> None:
                 pass
             visits += 1
         pause.wait(0.002)
-    if not is_over.is_set():
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    for each in signals:
+        if not is_over.is_set():
+            signal.pthread_kill(threading.main_thread().ident or 0, each)
 
 
-def simulate(before_a_line: Callable[[int], object], is_over: threading.Event) -> int:
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-        visitor = threading.Thread(target=visit, args=(port, is_over))
+def simulate(before_a_line: Callable[[int], object], is_over: threading.Event, *signals: signal.Signals) -> int:
+    """The command's exit code; something is done before each line of its loop, and signals end it if nothing else."""
+    with contextlib.ExitStack() as stack:
+        port = held_port(stack)
+        visitor = threading.Thread(target=visit, args=(port, is_over, signals or [signal.SIGINT]))
         visitor.start()
         try:
             with each_line_of_a_turn(before_a_line):
@@ -99,3 +101,31 @@ def test_nothing_is_left_open(capsys: pytest.CaptureFixture[str]) -> None:
             gc.collect()
         assert [str(each.message) for each in caught] == [], f"Ctrl-C at line {line}"
         assert capsys.readouterr().out.endswith(" market events.\n")
+
+
+def test_a_second_one_ends_a_turn_that_does_not_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as one that waits until somebody reads what it prints."""
+    is_over = threading.Event()
+    interrupts = itertools.count(1)
+
+    def stall(_line: int) -> None:
+        is_over.set()
+        while next(interrupts) < 100:
+            signal.raise_signal(signal.SIGINT)
+
+    assert simulate(stall, is_over) == 0
+    assert next(interrupts) == 3
+    assert capsys.readouterr().out.endswith(" market events.\n")
+
+
+def test_ctrl_c_that_is_ignored_stays_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """As in the background of a script. SIGTERM ends it."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert simulate(heard.append, threading.Event(), signal.SIGINT, signal.SIGTERM) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard
+    assert capsys.readouterr().out.endswith(" market events.\n")

@@ -35,7 +35,7 @@ def test_the_reference_names_everything_that_is_public() -> None:
     assert set(etorox_proto.testing.__all__) - types <= named | {"ExchangeCounts", "FakeExchangeConnection"}
     testing = etorox_proto.testing
     for kind in (testing.FakeExchange, testing.HubHost, testing.VirtualNetwork, testing.Stream):
-        assert {name for name in vars(kind) if not name.startswith("_")} - {"settle"} <= named
+        assert {name for name in vars(kind) if not name.startswith("_")} <= named
     assert set(etorox_proto.testing.ExchangeRules.__dataclass_fields__) <= named
     assert set(etorox_proto.testing.ExchangeCounts.__dataclass_fields__) <= named
     for module in (etorox_proto.testing.strategies, etorox_proto.testing.laws):

@@ -73,14 +73,14 @@ class HubHost:
         self._is_due = False
         for server, stream in list(self._streams.items()):
             server.handle_timeout(now)
-            self.settle(server, stream, now)
+            self._settle(server, stream, now)
 
     def accept(self, now: float) -> HostConnection:
         """A client has opened a byte stream."""
-        return _HubStream(self, ServerConnection(self._config, tokens=self._tokens, now=now))
+        return _HubStream(ServerConnection(self._config, tokens=self._tokens, now=now), self._settle)
 
-    def settle(self, server: ServerConnection, stream: _HubStream | None, now: float) -> None:
-        """Take what a machine has to say; for its stream."""
+    def _settle(self, server: ServerConnection, stream: _HubStream | None, now: float) -> None:
+        """Take what a machine has to say, on its stream if it has one."""
         while (event := server.next_event()) is not None:
             self._is_due = True  # what comes of it may concern any stream
             match event:
@@ -105,11 +105,11 @@ class HubHost:
 
     def _hand_over(self, earlier: ServerConnection, arrival: ServerConnection, stream: _HubStream, now: float) -> None:
         earlier.receive_data(b"", now)  # it may have its old stream still
-        self.settle(earlier, self._streams.get(earlier), now)
+        self._settle(earlier, self._streams.get(earlier), now)
         with contextlib.suppress(ConnectionClosed):  # which would end this stream as well
             earlier.resume(arrival, now=now)
             stream.server, self._streams[earlier] = earlier, stream
-            self.settle(earlier, stream, now)
+            self._settle(earlier, stream, now)
 
 
 @final
@@ -117,16 +117,18 @@ class _HubStream:
     """One byte stream of a `HubHost`: a `HostConnection`.
 
     Args:
-        hub: whose stream it is.
         server: the machine that talks on it.
+        settle: called with a machine that was told something, this stream, and the time.
 
     Attributes:
         server: the same, or the one whose client has come back on this stream; None once that is elsewhere.
     """
 
-    def __init__(self, hub: HubHost, server: ServerConnection) -> None:
-        self._hub = hub
+    def __init__(
+        self, server: ServerConnection, settle: Callable[[ServerConnection, _HubStream, float], object]
+    ) -> None:
         self.server: ServerConnection | None = server
+        self._settle = settle
 
     @property
     def closed(self) -> bool:
@@ -142,13 +144,13 @@ class _HubStream:
         """See `HostConnection.receive_data`."""
         if self.server is not None:
             self.server.receive_data(data, now)
-            self._hub.settle(self.server, self, now)
+            self._settle(self.server, self, now)
 
     def handle_timeout(self, now: float) -> None:
         """See `HostConnection.handle_timeout`."""
         if self.server is not None:
             self.server.handle_timeout(now)
-            self._hub.settle(self.server, self, now)
+            self._settle(self.server, self, now)
 
     def data_to_send(self) -> bytes:
         """See `HostConnection.data_to_send`."""

@@ -16,7 +16,6 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from signal import default_int_handler as _interrupt
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -207,21 +206,23 @@ def _stopped_by_signals(host: SimulatorHost) -> Iterator[None]:
         yield
         return
     # Not what is ignored, as Ctrl-C is in the background of a script.
-    interrupts = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is _interrupt]
+    interrupts = [
+        each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is signal.default_int_handler
+    ]
 
     def handle_with(handler: Callable[[int, FrameType | None], object]) -> None:
         for each in interrupts:
             signal.signal(each, handler)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        handle_with(_interrupt)
+        handle_with(signal.default_int_handler)
         host.stop()
 
     handle_with(stop)
     try:
         yield
     finally:
-        handle_with(_interrupt)
+        handle_with(signal.default_int_handler)
 
 
 @contextmanager
@@ -230,7 +231,7 @@ def _termination_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

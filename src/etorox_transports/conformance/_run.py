@@ -112,7 +112,7 @@ def run(transport: Transport, *, cases: Iterable[Case | str] = CASES) -> Report:
         ValueError: there is no such case.
     """
     chosen = [each for case in cases for each in _named(case)]
-    gc.collect()
+    gc.collect()  # see `run_case`
     return Report(transport.name, tuple(run_case(transport, case) for case in chosen))
 
 

@@ -110,11 +110,11 @@ class Talk:
 
     def messages(self, seconds: float | None = None) -> Iterator[Any]:
         """What comes within so long in all, as `hear` gives it; last of all an `End`, or None when the time is up."""
-        until, message = self._until(seconds), None
-        while not isinstance(message, End):
+        until = self._until(seconds)
+        while True:
             message = self._next(until, gives_pings=False)
             yield message
-            if message is None:
+            if message is None or isinstance(message, End):
                 return
 
     def _until(self, seconds: float | None) -> float:
